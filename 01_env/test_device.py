@@ -1,0 +1,129 @@
+"""The machine check: it measures, it is right, and it notices when a device is wrong."""
+
+import json
+import math
+
+import check_env
+import pytest
+import torch
+
+from shared import device as device_module
+from shared.device import (
+    DtypeReport,
+    available_devices,
+    fastest_right_dtype,
+    matmul_error,
+    measure_dtypes,
+    peak_memory,
+    pick_device,
+    relative_error,
+    total_memory,
+)
+from shared.errors import UserError, one_line_errors
+
+CPU = torch.device("cpu")
+
+
+def report(dtype: torch.dtype, gflops: float, error: float = 0.0) -> DtypeReport:
+    return DtypeReport(dtype, gflops, error)
+
+
+def test_the_order_of_devices_is_cuda_mps_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert available_devices() == ["cuda", "mps", "cpu"]
+    assert pick_device().type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device().type == "mps"
+    assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "cpu:7", "mps", ""])
+def test_a_device_that_is_not_here_is_refused_by_name(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"no device '{name}' here: pick one of cpu"):
+        pick_device(name)
+
+
+def test_relative_error_by_hand():
+    expected = torch.tensor([3.0, 4.0])  # length 5
+    assert relative_error(torch.tensor([3.0, 4.5]), expected) == pytest.approx(0.1)
+
+
+def test_products_on_this_machine_are_within_their_dtypes_rounding():
+    reports = measure_dtypes(CPU)
+    assert torch.float32 in {r.dtype for r in reports}
+    for r in reports:
+        assert r.right and r.gflops > 0, r
+    # bfloat16 keeps 8 bits: were it computed in float32 the error would be far smaller
+    assert matmul_error(CPU, torch.bfloat16) > 100 * matmul_error(CPU, torch.float32)
+
+
+def test_the_fastest_right_dtype_wins_and_a_wrong_one_never_does():
+    fp32, bf16, fp16 = torch.float32, torch.bfloat16, torch.float16
+    assert fastest_right_dtype([report(fp32, 100), report(bf16, 400)]) == bf16
+    assert fastest_right_dtype([report(fp32, 100), report(bf16, 400, error=0.5)]) == fp32
+    assert fastest_right_dtype([report(fp32, 100), report(fp16, 400, error=math.nan)]) == fp32
+    assert fastest_right_dtype([report(fp32, 100), report(bf16, 105)]) == fp32
+    assert fastest_right_dtype([report(bf16, 400, error=9), report(fp16, 1, error=9)]) == fp32
+
+
+def test_memory_is_counted_in_bytes():
+    assert 2**28 < total_memory(CPU) < 2**50
+    assert 2**20 < peak_memory(CPU) < total_memory(CPU)
+
+
+def test_the_cpu_passes_its_own_check_and_json_says_so(capsys):
+    assert check_env.main(["--device", "cpu", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["healthy"] is True
+    assert {d["dtype"] for d in answer["dtypes"]} >= {"float32"}
+    assert answer["default_dtype"] in {d["dtype"] for d in answer["dtypes"]}
+
+
+@pytest.mark.parametrize("wrong", ["doubled", "nan"])
+def test_a_silently_wrong_device_is_called_wrong(wrong, monkeypatch, capsys):
+    truth = check_env.training_step
+    calls = []
+
+    def faulty(device):
+        loss, gradients = truth(CPU)
+        calls.append(device)
+        if len(calls) == 2:  # the second call is the device's
+            bad = math.nan if wrong == "nan" else 2.0
+            gradients["up"] = gradients["up"] * bad
+        return loss, gradients
+
+    monkeypatch.setattr(check_env, "training_step", faulty)
+    assert check_env.main(["--device", "cpu"]) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG" in shown and "--device cpu" in shown
+
+
+def test_a_wrong_product_is_called_wrong(monkeypatch):
+    monkeypatch.setattr(check_env, "matmul_error", lambda device, dtype: 0.3)
+    assert check_env.main(["--device", "cpu", "--json"]) == 1
+
+
+def test_the_gradient_check_covers_every_weight():
+    loss, gradients = check_env.training_step(CPU)
+    assert set(gradients) == {"embedding", "up", "down", "gain"}
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
+    assert loss.isfinite()
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as left, one_line_errors():
+        raise UserError("got this,\n  expected that")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: got this, expected that\n"
+
+
+def test_any_other_error_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        _ = 1 / 0
+
+
+def test_waiting_for_the_device_is_no_error_on_the_cpu():
+    device_module.synchronize(CPU)

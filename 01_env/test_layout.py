@@ -1,0 +1,154 @@
+"""The house's own rules: which module belongs to which step, and what it may import."""
+
+import ast
+import os
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT / "shared"
+
+# Module -> the milestone that promotes it. Rooms in the order in which they may be imported.
+TABLE = {
+    "errors": 1, "device": 1, "files": 2,
+    "text.tokenizer": 2, "text.corpora": 2, "text.hub": 2, "text.python_docs": 2,
+    "text.primer": 2, "text.sources": 2, "text.splits": 2, "text.token_file": 2,
+    "text.batches": 2, "text.transcript": 2,
+    "model.config": 3, "model.norms": 3, "model.positions": 3, "model.causal_attention": 3,
+    "model.feedforward": 3, "model.transformer": 3, "model.weights": 3,
+    "training.loss": 4, "training.optimizer": 4, "training.schedule": 4, "training.budget": 4,
+    "training.precision": 4, "training.strategy": 4, "training.loop": 4,
+    "training.checkpoint": 4, "training.sampler": 4,
+    "training.run_config": 5, "training.run_log": 5, "training.run": 5, "training.card": 5,
+    "training.plan": 5,
+    "chat.sampling": 6, "chat.kv_cache": 6, "chat.generation": 6, "chat.session": 6,
+}  # fmt: skip
+ROOMS = ["", "text", "model", "training", "chat"]
+STEPS = ["01_env", "02_tokenizer", "03_attention", "04_training", "05_full_run", "06_chat", "07_web"]
+
+
+def all_python_files() -> list[Path]:
+    folders = [SHARED, *(ROOT / step for step in STEPS)]
+    return [ROOT / "conftest.py", *(path for folder in folders for path in folder.rglob("*.py"))]
+
+
+def shared_modules() -> dict[str, Path]:
+    paths = (path for path in SHARED.rglob("*.py") if path.name != "__init__.py")
+    return {".".join(path.relative_to(SHARED).with_suffix("").parts): path for path in paths}
+
+
+def shared_imports(path: Path) -> set[str]:
+    """Names of `shared` modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
+            found.add(node.module.removeprefix("shared."))
+        elif isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("shared.") for a in node.names if "shared." in a.name}
+    return found
+
+
+def room(module: str) -> int:
+    return ROOMS.index(module.rpartition(".")[0])
+
+
+def test_every_shared_module_stands_in_the_table_and_names_its_milestone():
+    modules = shared_modules()
+    assert set(modules) == set(TABLE)
+    for name, path in modules.items():
+        docstring = ast.get_docstring(ast.parse(path.read_bytes()))
+        assert docstring.splitlines()[-1] == f"Promoted by {STEPS[TABLE[name] - 1]}.", name
+
+
+def test_imports_point_one_way_between_milestones_and_rooms():
+    for name, path in shared_modules().items():
+        for other in shared_imports(path):
+            assert TABLE[other] <= TABLE[name], f"{name} imports {other} of a later milestone"
+            assert room(other) <= room(name), f"{name} imports {other} of a later room"
+
+
+def test_shared_modules_import_in_no_circle():
+    graph = {name: shared_imports(path) for name, path in shared_modules().items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a circle: {' -> '.join((*trail, name))}"
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_steps_import_nothing_that_a_later_step_promotes():
+    for number, step in enumerate(STEPS, start=1):
+        for path in (ROOT / step).rglob("*.py"):
+            for other in shared_imports(path):
+                assert TABLE[other] <= number, f"{path} imports {other}"
+
+
+def test_shared_knows_no_web():
+    for name, path in shared_modules().items():
+        assert "flask" not in path.read_text().lower(), name
+
+
+@pytest.mark.parametrize("path", all_python_files(), ids=lambda path: path.name)
+def test_files_and_functions_stay_short(path: Path):
+    text = path.read_text()
+    if path.is_relative_to(SHARED):
+        assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = sum(
+                other.end_lineno - other.lineno + 1
+                for other in ast.walk(node)
+                if isinstance(other, ast.FunctionDef) and other is not node
+            )
+            own = node.end_lineno - node.lineno + 1 - inner
+            assert own <= 40, f"{node.name} has {own} lines"
+
+
+def test_file_names_are_unique_and_shadow_no_module():
+    stems = [path.stem for path in all_python_files() if path.name != "__init__.py"]
+    assert len(stems) == len(set(stems)), sorted(s for s in stems if stems.count(s) > 1)
+    here = {path.stem for path in all_python_files()} - {"conftest", "__init__"}
+    inside_package = {name.rpartition(".")[2] for name in shared_modules()}
+    scripts = here - inside_package
+    assert not scripts & set(sys.stdlib_module_names)
+    assert not scripts & set(packages_distributions())
+
+
+def test_every_step_has_its_rooms():
+    for step in STEPS:
+        assert (ROOT / step / "notes.md").is_file(), step
+        assert list((ROOT / step).glob("test_*.py")), step
+
+
+def test_every_public_function_of_shared_has_a_docstring():
+    for name, path in shared_modules().items():
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{name}.{node.name}"
+
+
+def test_a_script_run_from_a_folder_with_another_shared_still_gets_ours(tmp_path: Path):
+    other = tmp_path / "shared"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('the wrong shared package')")
+    script = ROOT / "04_training" / "overfit.py"
+    code = f"import runpy; runpy.run_path({str(script)!r}); import shared; print(shared.__file__)"
+    probe = tmp_path / "elsewhere" / "probe.py"
+    probe.parent.mkdir()
+    probe.write_text(code)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(probe)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == SHARED / "__init__.py"

@@ -1,0 +1,249 @@
+"""Trains a model from a config, and leaves a run folder: checkpoint, curves, card.
+
+    python 05_full_run/full_run.py --config quick
+    python 05_full_run/full_run.py --config laptop --data.path ~/notes
+    python 05_full_run/full_run.py --config laptop --data.path ~/notes --resume
+    python 05_full_run/full_run.py --plan
+"""
+
+import math
+import multiprocessing
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from shared.device import device_label, dtype_name
+from shared.errors import UserError, one_line_errors
+from shared.training.card import Outcome, write_card
+from shared.training.checkpoint import list_checkpoints
+from shared.training.loop import Record, TrainingDiverged
+from shared.training.plan import Plan, measure_plan
+from shared.training.run import Run, build_run
+from shared.training.run_config import (
+    RunConfig,
+    build_parser,
+    resolve_config_names,
+    to_run_config,
+)
+from shared.training.run_log import append_metrics, draw_curves
+
+HERE = Path(__file__).resolve().parent
+CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", HERE / "data"
+SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
+
+console = Console()
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line and trains, or plans."""
+    parser = build_parser(CONFIGS)
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--fresh", action="store_true", help="set an earlier run aside, start anew")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure speed and memory of --config, or of every one"
+    )
+    resolved = resolve_config_names(arguments, CONFIGS)
+    options = parser.parse_args(resolved)
+    if options.plan:
+        chosen = [options.config[-1].relative] if options.config else sorted(CONFIGS.glob("*.yaml"))
+        print_plans([Path(path) for path in chosen], resolved)
+        return
+    config = to_run_config(parser, options)
+    name = Path(options.config[-1].relative).stem if options.config else "run"
+    run = build_run(config, Path(config.out or RUNS / name).expanduser(), DATA)
+    if not begin(run, options.resume, options.fresh):
+        return
+    tell_the_start(run)
+    if train_and_log(run):
+        finish(run, arguments)
+
+
+def begin(run: Run, resume: bool, fresh: bool) -> bool:
+    """Readies the run folder; False if there is nothing left to do.
+
+    Raises:
+        UserError: the folder holds a run, and neither `resume` nor `fresh` says what to do.
+    """
+    earlier = list_checkpoints(run.folder / "checkpoints")
+    if earlier and fresh:
+        aside = run.folder.with_name(f"{run.folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        run.folder.rename(aside)
+        console.print(f"the earlier run is now {aside}")
+    elif earlier and not resume:
+        raise UserError(
+            f"{run.folder} already holds a run: --resume goes on with it, --fresh sets it aside, "
+            "--out FOLDER trains elsewhere"
+        )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if resume and run.resume():
+        if run.budget.progress >= 1 or (run.folder / "card.md").exists():
+            console.print(f"{run.folder} is finished already; nothing to do")
+            return False
+        console.print(f"resuming after step {run.budget.step}")
+    return True
+
+
+def tell_the_start(run: Run) -> None:
+    """Prints what is about to be trained, on what."""
+    train_bytes = sum(corpus.manifest["bytes"]["train"] for corpus in run.corpora)
+    console.print(
+        f"{run.model.count_parameters():,} parameters · {train_bytes:,} bytes of text · "
+        f"{device_label(run.device)} · {dtype_name(run.precision.dtype)} · {run.config.budget}"
+    )
+
+
+def train_and_log(run: Run) -> bool:
+    """Trains to the end, printing and saving on the way; False if Ctrl-C ended it early.
+
+    Raises:
+        UserError: the loss is no longer a number.
+    """
+    settings = run.config.train
+    due = math.floor(run.budget.progress * settings.evaluations) + 1
+    saved_at = time.monotonic()
+    with progress_bar(run) as show, stop_signal() as stopped:
+        try:
+            for record in run.steps():
+                append_metrics(run.folder, entry_of(record))
+                show(record)
+                if stopped():
+                    break
+                if run.budget.progress * settings.evaluations >= due and run.budget.progress < 1:
+                    due += 1
+                    checkpoint_and_look(run, record)
+                    saved_at = time.monotonic()
+                elif time.monotonic() - saved_at > settings.save_minutes * 60:
+                    run.save()
+                    saved_at = time.monotonic()
+        except TrainingDiverged as error:
+            good = list_checkpoints(run.folder / "checkpoints")
+            last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
+            raise UserError(f"training diverged at {error}; {last}. Lower the rates.") from error
+    saved = run.save()
+    if stopped():
+        console.print(f"saved {saved}; to go on, run the same command with --resume")
+    return not stopped()
+
+
+def checkpoint_and_look(run: Run, record: Record) -> None:
+    """Saves first, then validates and samples: a crash in the latter loses nothing."""
+    run.save()
+    validation = run.validate(run.config.train.evaluation_windows)
+    append_metrics(run.folder, {"step": record.step, "validation": validation})
+    figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
+    sample = run.sample(SAMPLE_PROMPTS[0], new=60).removeprefix(SAMPLE_PROMPTS[0]).splitlines()
+    console.print(f"step {record.step} · validation bits per byte: {figures}", highlight=False)
+    console.print(f"  hello → {sample[0] if sample else ''}", highlight=False, markup=False)
+
+
+def finish(run: Run, arguments: list[str]) -> None:
+    """Validates on everything, draws the curves, writes the card."""
+    validation = run.validate()
+    append_metrics(run.folder, {"step": run.budget.step, "validation": validation})
+    draw_curves(run.folder, run.folder.name)
+    samples = [(prompt, run.sample(prompt)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
+    settings = run.config.train
+    per_step = settings.batch_size * settings.accumulation * run.config.model.context_length
+    command = shlex.join(["python", "05_full_run/full_run.py", *public_arguments(arguments)])
+    card = write_card(run, Outcome(command, validation, run.budget.step * per_step, samples))
+    for name, value in validation.items():
+        console.print(f"validation of {name}: {value:.4f} bits per byte", highlight=False)
+    console.print(
+        f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}", highlight=False
+    )
+
+
+def public_arguments(arguments: list[str]) -> list[str]:
+    """The arguments with every absolute or home path cut to its last part: cards are published."""
+    return [Path(a).name if a.startswith(("/", "~")) else a for a in arguments]
+
+
+def entry_of(record: Record) -> dict[str, float]:
+    """A record as a line of metrics.jsonl."""
+    return {
+        "step": record.step, "loss": record.loss, "grad_norm": record.grad_norm,
+        "lr_factor": record.lr_factor, "tokens": record.tokens, "seconds": record.seconds,
+    }  # fmt: skip
+
+
+@contextmanager
+def progress_bar(run: Run) -> Iterator:
+    """A bar with loss, rate and time left; yields the function that moves it."""
+    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
+    seen, start = 0, time.monotonic()
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("", total=1.0)
+
+        def show(record: Record) -> None:
+            nonlocal seen
+            seen += record.tokens
+            rate = seen / (time.monotonic() - start)
+            left = time.strftime("%H:%M:%S", time.gmtime(min(run.budget.seconds_left, 86399)))
+            text = f"step {record.step} · {record.loss / math.log(2):.2f} bits · {rate / 1e3:.1f} kB/s"
+            progress.update(
+                task, completed=run.budget.progress, description=f"{text} · {left} left"
+            )
+
+        yield show
+
+
+@contextmanager
+def stop_signal() -> Iterator:
+    """Turns the first Ctrl-C (or SIGTERM) into a flag; a second one stops at once."""
+    received = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        console.print("finishing this step, then saving ... (again to stop at once)")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_plans(paths: list[Path], arguments: list[str]) -> None:
+    """Measures each config in a process of its own and prints one table."""
+    table = Table(title="six hours on this machine")
+    for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
+        table.add_column(column, justify="left" if column == "config" else "right")
+    spawn = multiprocessing.get_context("spawn")
+    for path in paths:
+        config = config_of(path, arguments)
+        with console.status(f"measuring {path.stem}"), ProcessPoolExecutor(1, spawn) as pool:
+            plan: Plan = pool.submit(measure_plan, config).result()
+        table.add_row(
+            path.stem, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
+            f"{plan.bytes_seen() / 1e6:,.0f} MB", f"{plan.memory / 2**30:.1f} GiB",
+            "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
+        )  # fmt: skip
+    console.print(table)
+
+
+def config_of(path: Path, arguments: list[str]) -> RunConfig:
+    """The config of one file, with the overrides among `arguments`."""
+    parser = build_parser(CONFIGS)
+    skip = {"--plan", "--resume", "--fresh"}
+    rest = [a for a in arguments if a not in skip]
+    if "--config" in rest:
+        at = rest.index("--config")
+        rest = rest[:at] + rest[at + 2 :]
+    return to_run_config(parser, parser.parse_args(["--config", str(path), *rest]))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

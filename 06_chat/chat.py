@@ -1,0 +1,141 @@
+"""A chat in the terminal with a trained model.
+
+    python 06_chat/chat.py
+    python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
+    printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
+"""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from shared.chat.sampling import SamplingSettings
+from shared.chat.session import ChatSession
+from shared.device import pick_device
+from shared.errors import UserError, one_line_errors
+from shared.files import atomic_file
+from shared.text.transcript import render
+from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+HELP = """\
+/reset            forget the conversation
+/save FILE        write the transcript to a file
+/system TEXT      set the system message; without TEXT take it away
+/set NAME VALUE   change a setting; without NAME show them all
+/help             this list
+/quit             leave, as Ctrl-D does
+Ctrl-C stops a reply that is being written."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, loads the model, talks until the input ends."""
+    parser = ArgumentParser(description="A chat in the terminal with a trained model.")
+    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
+    parser.add_class_arguments(SamplingSettings)
+    options = parser.parse_args(arguments)
+    settings = SamplingSettings(**{item.name: options[item.name] for item in fields(SamplingSettings)})
+    checkpoint = find_checkpoint(options.checkpoint)
+    model, tokenizer = load_model(checkpoint, pick_device(options.device))
+    session = ChatSession(model, tokenizer, settings)
+    if sys.stdin.isatty():
+        print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
+    talk(session)
+
+
+def talk(session: ChatSession) -> None:
+    """Reads lines and answers them: `/` begins a command, anything else is a message."""
+    terminal = sys.stdin.isatty()
+    while True:
+        try:
+            line = input("user: " if terminal else "")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if not line.strip():
+            continue
+        if not terminal:
+            print(f"user: {line}")
+        if line.strip() == "/quit":
+            return
+        try:
+            if line.startswith("/"):
+                print(command(session, line))
+            else:
+                answer(session, line)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def answer(session: ChatSession, line: str) -> None:
+    """Prints the reply as it is written; Ctrl-C ends it and keeps what was said."""
+    print("assistant: ", end="", flush=True)
+    pieces = session.say(line)
+    try:
+        for piece in pieces:
+            print(piece.text, end="", flush=True)
+    except KeyboardInterrupt:
+        pieces.close()
+        print(" [stopped]", end="")
+    print(flush=True)
+
+
+def command(session: ChatSession, line: str) -> str:
+    """Runs one `/` command; returns what to print.
+
+    Raises:
+        UserError: an unknown command, setting or value, or a file that cannot be written.
+    """
+    name, _, rest = line.strip().partition(" ")
+    match name:
+        case "/help":
+            return HELP
+        case "/reset":
+            session.reset()
+            return "(the conversation is forgotten)"
+        case "/system":
+            session.set_system(rest.strip())
+            return f"(system: {rest.strip() or 'none'})"
+        case "/save":
+            return save(session, rest.strip())
+        case "/set":
+            return change_setting(session, rest.split())
+    raise UserError(f"unknown command {name}; /help lists them")
+
+
+def save(session: ChatSession, file: str) -> str:
+    """Writes the transcript; returns what to print."""
+    if not file:
+        raise UserError("/save needs a file name, such as /save chat.txt")
+    path = Path(file).expanduser()
+    with atomic_file(path) as partial:
+        partial.write_bytes(session.tokenizer.encode(render(session.messages)).tobytes())
+    return f"(saved {len(session.messages)} turns to {path})"
+
+
+def change_setting(session: ChatSession, words: list[str]) -> str:
+    """Changes one sampling setting, or lists them; returns what to print."""
+    kinds = {item.name: int if "int" in str(item.type) else float for item in fields(SamplingSettings)}
+    if not words:
+        return "\n".join(f"{name} {getattr(session.settings, name)}" for name in kinds)
+    if len(words) != 2 or words[0] not in kinds:
+        raise UserError(f"/set takes a name and a value; the names: {', '.join(kinds)}")
+    name, text = words
+    try:
+        value = None if name == "seed" and text == "none" else kinds[name](text)
+    except ValueError as error:
+        raise UserError(f"{name} is {text!r}; expected {kinds[name].__name__}") from error
+    session.change(**{name: value})
+    return f"({name} is now {text})"
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(errors="surrogateescape")  # any byte can be typed or piped in
+            sys.stdout.reconfigure(errors="replace")
+        main(sys.argv[1:])

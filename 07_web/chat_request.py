@@ -1,0 +1,109 @@
+"""What may be asked of `/chat`, and how a bad request is refused."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError
+from shared.text.tokenizer import to_bytes
+from shared.text.transcript import ROLES, Message
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what one request may ask for."""
+
+    max_body_bytes: int = 256_000
+    """larger requests are refused with 413"""
+    max_messages: int = 100
+    """turns in one request"""
+    max_message_bytes: int = 16_000
+    """bytes of UTF-8 in one turn"""
+    max_new_bytes: int = 1000
+    """longest reply that may be asked for"""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A request that passed every check."""
+
+    messages: list[Message]
+    settings: SamplingSettings
+    stream: bool
+
+
+class BadRequest(Exception):
+    """A request that cannot be served: an HTTP status, the field at fault, and why."""
+
+    def __init__(self, status: int, field: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.field, self.message = status, field, message
+
+
+def parse_request(body: bytes, limits: Limits, defaults: SamplingSettings) -> ChatRequest:
+    """Reads the JSON body of a `POST /chat`.
+
+    Raises:
+        BadRequest: 400 if it is not a JSON object, 422 if a field is not as it should be.
+    """
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(400, "body", f"not JSON: {str(error)[:100]}") from error
+    if not isinstance(asked, dict):
+        raise BadRequest(400, "body", f"expected a JSON object, got {type(asked).__name__}")
+    names = {item.name for item in fields(SamplingSettings)}
+    unknown = sorted(asked.keys() - names - {"messages", "stream"})
+    if unknown:
+        raise BadRequest(422, unknown[0][:50], "unknown field")
+    stream = asked.get("stream", False)
+    if not isinstance(stream, bool):
+        raise BadRequest(422, "stream", "expected true or false")
+    messages = _messages(asked.get("messages"), limits)
+    return ChatRequest(messages, _settings(asked, names, limits, defaults), stream)
+
+
+def _messages(given: Any, limits: Limits) -> list[Message]:
+    if not isinstance(given, list) or not given:
+        raise BadRequest(422, "messages", "expected a list of at least one message")
+    if len(given) > limits.max_messages:
+        raise BadRequest(422, "messages", f"at most {limits.max_messages} messages")
+    messages = [_message(item, f"messages[{at}]", limits) for at, item in enumerate(given)]
+    if messages[-1].role != "user":
+        raise BadRequest(422, f"messages[{len(given) - 1}].role", "the last message is the user's")
+    return messages
+
+
+def _message(item: Any, place: str, limits: Limits) -> Message:
+    if not isinstance(item, dict):
+        raise BadRequest(422, place, "expected an object with role and content")
+    role, content = item.get("role"), item.get("content")
+    if role not in ROLES:
+        raise BadRequest(422, f"{place}.role", f"expected one of {', '.join(ROLES)}")
+    if not isinstance(content, str) or not content.strip():
+        raise BadRequest(422, f"{place}.content", "expected a text that is not empty")
+    if len(to_bytes(content)) > limits.max_message_bytes:
+        raise BadRequest(422, f"{place}.content", f"at most {limits.max_message_bytes} bytes")
+    return Message(role, content)
+
+
+def _settings(
+    asked: Mapping[str, Any], names: set[str], limits: Limits, defaults: SamplingSettings
+) -> SamplingSettings:
+    settings = defaults
+    for name in sorted(asked.keys() & names):
+        value = asked[name]
+        whole = name in ("top_k", "max_new_bytes", "seed")
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            if not (name == "seed" and value is None):
+                kind = "a whole number" if whole else "a number"
+                raise BadRequest(422, name, f"expected {kind}, got {type(value).__name__}")
+        try:
+            settings = replace(settings, **{name: value})
+        except (UserError, OverflowError) as error:
+            raise BadRequest(422, name, str(error)[:200]) from error
+    if settings.max_new_bytes > limits.max_new_bytes:
+        raise BadRequest(422, "max_new_bytes", f"at most {limits.max_new_bytes}")
+    return settings

@@ -1,0 +1,196 @@
+"use strict";
+
+// All text goes into the page as text nodes (textContent), never as HTML:
+// whatever a person or the model writes is shown, not run.
+
+const byId = (id) => document.getElementById(id);
+const log = byId("log");
+const message = byId("message");
+const notice = byId("notice");
+const STORE = "tiny-llm-conversation";
+const NUMBERS = ["temperature", "top_p", "top_k", "max_new_bytes", "seed"];
+
+let messages = [];
+let running = null; // the AbortController of the reply being written
+
+function addTurn(role, content) {
+  byId("empty").hidden = true;
+  const turn = document.createElement("p");
+  turn.className = `turn ${role}`;
+  turn.textContent = content;
+  log.append(turn);
+  log.scrollTop = log.scrollHeight;
+  return turn;
+}
+
+function keep() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(messages));
+  } catch {
+    // private windows may refuse storage; the conversation then lasts until reload
+  }
+}
+
+function recall() {
+  try {
+    messages = JSON.parse(localStorage.getItem(STORE)) ?? [];
+  } catch {
+    messages = [];
+  }
+  for (const { role, content } of messages) addTurn(role, content);
+}
+
+function settings() {
+  const chosen = {};
+  for (const name of NUMBERS) {
+    const value = byId(name).value;
+    if (value !== "") chosen[name] = Number(value);
+  }
+  return chosen;
+}
+
+function toSend() {
+  const system = byId("system").value.trim();
+  return system ? [{ role: "system", content: system }, ...messages] : messages;
+}
+
+function setWriting(writing) {
+  byId("send").hidden = writing;
+  byId("stop").hidden = !writing;
+}
+
+// Server-sent events: blocks of lines, an empty line between them. A network
+// chunk may end anywhere, so the last, unfinished block waits for the next chunk.
+async function* readEvents(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    held += value;
+    const blocks = held.split("\n\n");
+    held = blocks.pop();
+    for (const block of blocks) {
+      if (block.startsWith("data: ")) yield JSON.parse(block.slice(6));
+    }
+  }
+}
+
+async function explain(response) {
+  if (response.status === 503) return "The model is busy with other chats. Please try again in a moment.";
+  try {
+    const { error } = await response.json();
+    return `${error.field}: ${error.message}`;
+  } catch {
+    return `The server answered ${response.status}.`;
+  }
+}
+
+// Returns whether the server closed the reply properly.
+async function stream(turn, signal) {
+  const response = await fetch("chat", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ messages: toSend(), stream: true, ...settings() }),
+    signal,
+  });
+  if (!response.ok) throw new Error(await explain(response));
+  let finished = false;
+  for await (const event of readEvents(response.body)) {
+    if (event.text) {
+      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+      turn.textContent += event.text;
+      if (atEnd) log.scrollTop = log.scrollHeight;
+    }
+    finished ||= Boolean(event.finish_reason);
+  }
+  return finished;
+}
+
+async function reply() {
+  notice.textContent = "";
+  const conversation = messages; // "clear" puts another list in its place
+  const turn = addTurn("assistant", "");
+  turn.classList.add("writing");
+  running = new AbortController();
+  setWriting(true);
+  try {
+    if (!(await stream(turn, running.signal))) throw new Error("The server left in the middle of the reply.");
+  } catch (error) {
+    if (error.name !== "AbortError") fail(error);
+  }
+  turn.classList.remove("writing");
+  if (!turn.textContent) turn.remove();
+  else if (conversation === messages) messages.push({ role: "assistant", content: turn.textContent });
+  keep();
+  running = null;
+  setWriting(false);
+  message.focus();
+}
+
+function fail(error) {
+  const lost = error instanceof TypeError; // what fetch throws when nobody answers
+  notice.textContent = `${lost ? "The server cannot be reached." : error.message} `;
+  const retry = document.createElement("button");
+  retry.type = "button";
+  retry.textContent = "Retry";
+  retry.addEventListener("click", again);
+  notice.append(retry);
+}
+
+function again() {
+  if (running) return;
+  if (messages.at(-1)?.role === "assistant") {
+    messages.pop();
+    log.lastElementChild.remove();
+  }
+  if (messages.length) reply();
+}
+
+function send(event) {
+  event.preventDefault();
+  const content = message.value.trim();
+  if (!content || running) return; // a second Enter while a reply is written does nothing
+  message.value = "";
+  messages.push({ role: "user", content });
+  keep();
+  addTurn("user", content);
+  reply();
+}
+
+function clear() {
+  running?.abort();
+  messages = [];
+  keep();
+  for (const turn of log.querySelectorAll(".turn")) turn.remove();
+  byId("empty").hidden = false;
+  notice.textContent = "";
+  message.focus();
+}
+
+async function showFacts() {
+  try {
+    const { model } = await (await fetch("healthz")).json();
+    const parts = [`${model.parameters.toLocaleString("en")} parameters`, `sees ${model.context_bytes} bytes`];
+    for (const [corpus, bits] of Object.entries(model.bits_per_byte ?? {})) {
+      parts.push(`${bits.toFixed(2)} bits per byte on ${corpus}`);
+    }
+    byId("facts").textContent = parts.join(" · ");
+  } catch {
+    // the page works without its facts
+  }
+}
+
+byId("form").addEventListener("submit", send);
+byId("stop").addEventListener("click", () => running?.abort());
+byId("clear").addEventListener("click", clear);
+message.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+  if (event.key === "Escape") running?.abort();
+});
+for (const output of document.querySelectorAll("output")) {
+  const input = byId(output.htmlFor.value);
+  input.addEventListener("input", () => (output.value = input.value));
+}
+recall();
+showFacts();

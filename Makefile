@@ -1,0 +1,85 @@
+# Works with GNU make 3.81 (macOS) and later. `make` alone lists the targets.
+PORT ?= 8000
+VENV ?= .venv
+PY    = $(VENV)/bin/python
+PIP   = $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+QUICK = 05_full_run/runs/quick/card.md
+
+.PHONY: help setup test test-slow lint web clean 01 02 03 04 05 06 07
+
+help:
+	@echo "make web         train the quick model if there is none yet, then chat in the browser"
+	@echo "make test        install what tests need and run all of them (under 5 minutes)"
+	@echo "make test-slow   the longer tests"
+	@echo "make 01 ... 07   run one step: 01 env, 02 tokenizer, 03 attention, 04 training,"
+	@echo "                 05 full run, 06 chat, 07 web"
+	@echo "make setup       only install, into $(VENV)"
+	@echo "make clean       remove $(VENV) and caches; trained runs stay"
+	@echo "PORT=8001 make web   serves at another port"
+
+setup: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@python=""; \
+	for p in python3 python python3.13 python3.12 python3.11 python3.14; do \
+	  if $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	  then python=$$p; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "No Python 3.11 or later with venv found. Install one (python.org; on Debian and"; \
+	  echo "Ubuntu: apt install python3 python3-venv), then run make again."; exit 2; \
+	fi; \
+	echo "making $(VENV) with $$($$python --version)"; \
+	$$python -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing (torch is the large one) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "installing what tests need ..."
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+test: $(VENV)/.installed-test
+	$(PY) -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(PY) -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(QUICK): | $(VENV)/.installed
+	@echo "no trained model yet: training the quick one, about three minutes"
+	$(PY) 05_full_run/full_run.py --config quick --resume
+
+web: setup $(QUICK)
+	@$(PY) 07_web/serve.py --port $(PORT)
+
+01: setup
+	$(PY) 01_env/check_env.py
+
+02: setup
+	$(PY) 02_tokenizer/text_to_batches.py
+
+03: setup
+	$(PY) 03_attention/attention.py
+
+04: setup
+	$(PY) 04_training/overfit.py
+
+05: setup
+	$(PY) 05_full_run/full_run.py --config quick --resume
+
+06: setup $(QUICK)
+	$(PY) 06_chat/generate.py
+	$(PY) 06_chat/chat.py
+
+07: web
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""What every test folder shares: notes run as tests, tiny fixtures, honest skips."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from shared.model.config import ModelConfig
+from shared.model.transformer import Transformer
+from shared.text.tokenizer import ByteTokenizer
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["notes.md", "README.md"]
+).pytest()
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Small enough for a test, with every kind of head sharing in it: H = 4, K = 2."""
+    return ModelConfig(context_length=32, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2)
+
+
+@pytest.fixture
+def tiny_model(tiny_config: ModelConfig) -> Transformer:
+    """An untrained model whose every weight matters: large random entries, none zero."""
+    torch.manual_seed(0)
+    model = Transformer(tiny_config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> ByteTokenizer:
+    """The byte tokenizer."""
+    return ByteTokenizer()
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """The path of an installed Chromium or Chrome; skips, or fails where one is required."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        reason = f"no browser: the page was NOT tested (looked for {', '.join(BROWSERS)})"
+        if os.environ.get("REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in the last lines, in yellow, what was skipped and why."""
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(f"NOT TESTED  {report.nodeid}: {reason}", yellow=True, bold=True)

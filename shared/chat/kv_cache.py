@@ -1,0 +1,47 @@
+"""KV cache: the keys and values of earlier positions, kept instead of computed again.
+
+Without it every new byte costs a pass over the whole text; with it, over one byte.
+It belongs to one conversation and is passed to the model as an argument.
+Promoted by 06_chat.
+"""
+
+import torch
+from torch import Tensor
+
+from shared.model.config import ModelConfig
+
+
+class LayerKV:
+    """One layer's keys and values, in two buffers of (B, K, context, D)."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes in (B, K, T new, D) twice; returns views of all so far, (B, K, T so far, D)."""
+        start, self.length = self.length, self.length + keys.shape[2]
+        self.keys[:, :, start : self.length] = keys
+        self.values[:, :, start : self.length] = values
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class KVCache:
+    """The caches of all layers; memory is 2 L B K T D numbers."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 1,
+    ) -> None:
+        shape = (batch_size, config.kv_heads, config.context_length, config.head_width)
+        device = torch.device(device)
+        self.layers = [LayerKV(shape, device, dtype) for _ in range(config.n_layers)]
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return self.layers[-1].length

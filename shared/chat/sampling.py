@@ -1,0 +1,104 @@
+"""Sampling: from logits to the next id.
+
+Promoted by 06_chat.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How bold to be, and when to stop."""
+
+    temperature: float = 0.7
+    """divides the logits: 0 always takes the likeliest byte, above 1 gets wild"""
+    top_k: int = 0
+    """choose only among this many likeliest bytes; 0: among all"""
+    top_p: float = 0.95
+    """choose only among the likeliest bytes whose shares reach this sum; 1: among all"""
+    repetition_penalty: float = 1.0
+    """above 1 makes bytes of the recent text less likely; 1: off"""
+    max_new_bytes: int = 300
+    """stop after this many bytes"""
+    seed: int | None = None
+    """same seed, same text; none: different every time"""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "temperature": (0, 10), "top_k": (0, math.inf), "top_p": (1e-6, 1),
+            "repetition_penalty": (0.1, 10), "max_new_bytes": (1, 1_000_000),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # NaN compares False, so it is refused too
+                raise UserError(f"{name} is {value}; expected {low:g} to {high:g}")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+
+    def generator(self) -> torch.Generator:
+        """A generator for one reply, on the CPU so that a seed means the same everywhere."""
+        generator = torch.Generator()
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed)
+        return generator
+
+
+def next_token(
+    logits: Tensor,
+    settings: SamplingSettings,
+    generator: torch.Generator,
+    recent: Sequence[int] = (),
+) -> int:
+    """Draws one id from logits (V,); `recent` ids are those the penalty looks at."""
+    logits = penalize_repetition(logits.float().cpu(), recent, settings.repetition_penalty)
+    if settings.temperature == 0:
+        return int(logits.argmax())
+    logits = keep_top_k(logits / settings.temperature, settings.top_k)
+    shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)
+    return int(torch.multinomial(shares, 1, generator=generator))
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Logits (V,) with all but the k largest at minus infinity; k = 0 or k >= V keeps all.
+
+    Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.
+    """
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    best = logits.topk(k).indices
+    return torch.full_like(logits, -math.inf).scatter(-1, best, logits[best])
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Logits (V,) with all but the likeliest ids whose shares reach p at minus infinity.
+
+    The id that crosses p is kept, so at least one always remains.
+    Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration".
+    """
+    if p >= 1:
+        return logits
+    ordered, order = logits.sort(descending=True)
+    shares = ordered.softmax(dim=-1)
+    reached_before = shares.cumsum(dim=-1) - shares >= p
+    return logits.masked_fill(reached_before.scatter(-1, order, reached_before), -math.inf)
+
+
+def penalize_repetition(logits: Tensor, recent: Sequence[int], penalty: float) -> Tensor:
+    """Logits (V,) with those of recent ids pushed down: divided if positive, else multiplied.
+
+    Source: Keskar et al. 2019, "CTRL", section 4.1.
+    """
+    if penalty == 1 or not recent:
+        return logits
+    seen = torch.tensor(sorted(set(recent)), dtype=torch.long)
+    lowered = torch.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    return logits.scatter(-1, seen, lowered)

@@ -1,0 +1,159 @@
+"""Chat session: from messages to a reply, piece by piece.
+
+Promoted by 06_chat.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from shared.chat.generation import stream_ids
+from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.text.tokenizer import ByteTokenizer
+from shared.text.transcript import STOPS, Message, render_prompt
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a reply: some text, and on the last piece how and why it ended."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    """stop: the model closed its turn; length: max_new_bytes were reached"""
+    prompt_bytes: int = 0
+    reply_bytes: int = 0
+    """bytes drawn, those of the closing mark included"""
+
+
+def stream_reply(
+    model: Transformer,
+    tokenizer: ByteTokenizer,
+    messages: list[Message],
+    settings: SamplingSettings,
+) -> Iterator[Piece]:
+    """Yields the assistant's next turn as its characters become whole.
+
+    The turn ends where the model begins another one (`user:` at the start of a
+    line) or ends the document. If conversation and reply outgrow the context, the
+    oldest whole turns are dropped and the rest is read again; a first system
+    message stays.
+
+    Raises:
+        UserError: there is no message to reply to.
+    """
+    if not messages:
+        raise UserError("messages is empty; expected at least one turn of the user's")
+    prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
+    reply: list[int] = []
+
+    def drop_turns(_: list[int]) -> list[int]:
+        return fit_turns(messages, reply, tokenizer, model.config.context_length)
+
+    shown, decoder = _Visible(), tokenizer.decoder()
+    for token in stream_ids(model, prompt, settings, drop_turns):
+        if token == tokenizer.end_of_text:
+            break
+        reply.append(token)
+        text = shown.add(decoder.feed(token))
+        if text:
+            yield Piece(text)
+        if shown.stopped:
+            break
+    else:
+        rest = shown.add(decoder.flush()) + shown.rest()
+        yield Piece(rest, "length", len(prompt), len(reply))
+        return
+    yield Piece("" if shown.stopped else shown.rest(), "stop", len(prompt), len(reply))
+
+
+def fit_turns(
+    messages: list[Message], reply: list[int], tokenizer: ByteTokenizer, context_length: int
+) -> list[int]:
+    """Ids of prompt and reply so far, with a quarter of the context left to write in.
+
+    Drops the oldest turns one by one, up to a user's; then, if the last turn alone
+    is too long, the beginning of what is left.
+    """
+    room = context_length - context_length // 4
+    system = [message for message in messages[:1] if message.role == "system"]
+    turns = messages[len(system) :]
+    while True:
+        prompt = tokenizer.encode(render_prompt(system + turns)).tolist()
+        ids = [tokenizer.end_of_text, *prompt, *reply]
+        if len(ids) <= room or len(turns) <= 1:
+            return ids[-room:]
+        turns = turns[1:]
+        while len(turns) > 1 and turns[0].role != "user":
+            turns = turns[1:]
+
+
+class _Visible:
+    """Holds text back while it might be the beginning of the next turn's mark."""
+
+    def __init__(self) -> None:
+        self.held, self.started, self.stopped = "", False, False
+
+    def add(self, text: str) -> str:
+        """Takes new text; returns what can safely be shown now."""
+        if self.stopped:
+            return ""
+        self.held += text
+        if not self.started:  # the space after "assistant:" is the transcript's, not the reply's
+            self.held = self.held.lstrip(" ")
+            self.started = bool(self.held)
+        ends = [at for at in map(self.held.find, STOPS) if at >= 0]
+        if ends:
+            shown, self.held, self.stopped = self.held[: min(ends)], "", True
+            return shown
+        keep = max(
+            (n for stop in STOPS for n in range(1, len(stop)) if self.held.endswith(stop[:n])),
+            default=0,
+        )
+        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        return shown
+
+    def rest(self) -> str:
+        """What was held back and turned out to be text; the turn's own newline is not."""
+        return self.held.removesuffix("\n")
+
+
+@dataclass
+class ChatSession:
+    """One conversation: it remembers its turns and keeps nothing outside itself."""
+
+    model: Transformer
+    tokenizer: ByteTokenizer
+    settings: SamplingSettings = field(default_factory=SamplingSettings)
+    messages: list[Message] = field(default_factory=list)
+
+    def say(self, text: str) -> Iterator[Piece]:
+        """Adds a user's turn and yields the reply; what was yielded is kept even if cut short."""
+        self.messages.append(Message("user", text))
+        said = ""
+        try:
+            for piece in stream_reply(self.model, self.tokenizer, self.messages, self.settings):
+                said += piece.text
+                yield piece
+        finally:
+            self.messages.append(Message("assistant", said))
+
+    def set_system(self, text: str) -> None:
+        """Sets the system message, or takes it away if `text` is empty."""
+        turns = [message for message in self.messages if message.role != "system"]
+        self.messages = ([Message("system", text)] if text else []) + turns
+
+    def reset(self) -> None:
+        """Forgets every turn but the system message."""
+        self.messages = [message for message in self.messages if message.role == "system"]
+
+    def change(self, **changes: object) -> None:
+        """Changes sampling settings by name.
+
+        Raises:
+            UserError: a value out of range.
+        """
+        self.settings = replace(self.settings, **changes)

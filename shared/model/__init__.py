@@ -1,0 +1,1 @@
+"""The decoder-only transformer, one idea a file."""

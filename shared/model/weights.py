@@ -1,0 +1,46 @@
+"""Weights on disk: a folder with `model.safetensors` and `model.json`, never pickle.
+
+Promoted by 03_attention.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from shared.errors import UserError
+from shared.model.config import ModelConfig, RopeConfig
+from shared.model.transformer import Transformer
+
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
+
+
+def save_weights(model: Transformer, folder: str | Path) -> None:
+    """Writes weights and sizes into an existing folder."""
+    folder = Path(folder)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(asdict(model.config), indent=2))
+
+
+def load_weights(folder: str | Path, device: torch.device | str = "cpu") -> Transformer:
+    """Builds the model that `save_weights` wrote, in float32, on `device`.
+
+    Raises:
+        UserError: a file is missing, broken, or does not fit the other.
+    """
+    folder = Path(folder)
+    try:
+        sizes = json.loads((folder / CONFIG_FILE).read_text())
+        config = ModelConfig(**{**sizes, "rope": RopeConfig(**sizes["rope"])})
+        tensors = load_file(folder / WEIGHTS_FILE)
+        model = Transformer(config)
+        model.load_state_dict(tensors)
+    except FileNotFoundError as error:
+        raise UserError(f"no model in {folder}: {Path(error.filename).name} is missing") from error
+    except (ValueError, TypeError, KeyError, SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the model in {folder} is broken: {reason}") from error
+    return model.float().to(device)

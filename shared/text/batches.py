@@ -1,0 +1,100 @@
+"""Batches: random windows of ids, and targets shifted by one.
+
+Promoted by 02_tokenizer.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+
+
+class Batches:
+    """Endless batches drawn from several corpora by weight.
+
+    Args:
+        corpora: arrays of ids, each of shape (number of ids,); memory maps are fine.
+        weights: how often a window comes from each corpus, relative to the others.
+        batch_size: B, windows in a batch.
+        context_length: T, ids in a window.
+        seed: seeds the one generator that every draw comes from.
+
+    Raises:
+        UserError: a corpus is shorter than one window and its target, T + 1 ids.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[np.ndarray],
+        weights: Sequence[float],
+        batch_size: int,
+        context_length: int,
+        seed: int,
+    ) -> None:
+        for index, ids in enumerate(corpora):
+            if len(ids) <= context_length:
+                raise UserError(
+                    f"corpus {index} has {len(ids)} training ids; a window needs "
+                    f"{context_length + 1}: add text or lower context_length"
+                )
+        self.corpora = list(corpora)
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.batch_size, self.context_length = batch_size, context_length
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Inputs (B, T) and targets (B, T), int64 on the CPU; targets[b, t] follows inputs[b, t]."""
+        picks = torch.multinomial(
+            self.weights, self.batch_size, replacement=True, generator=self.generator
+        )
+        places = torch.rand(self.batch_size, dtype=torch.float64, generator=self.generator)
+        length = self.context_length + 1
+        windows = np.empty((self.batch_size, length), dtype=np.int64)
+        for row, (pick, place) in enumerate(zip(picks.tolist(), places.tolist(), strict=True)):
+            ids = self.corpora[pick]
+            start = int(place * (len(ids) - length + 1))
+            windows[row] = ids[start : start + length]
+        return shifted(torch.from_numpy(windows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The data position: with it, the next batch is the one that would have come."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved data position."""
+        self.generator.set_state(state["generator"])
+
+
+def shifted(windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits windows (B, T + 1) into inputs (B, T) and next-id targets (B, T)."""
+    return windows[:, :-1], windows[:, 1:]
+
+
+def evaluation_batches(
+    ids: np.ndarray, batch_size: int, context_length: int, max_windows: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Non-overlapping windows over `ids` in order; a rest shorter than a window is left out.
+
+    Args:
+        ids: shape (number of ids,). Fewer than T + 1 make one shorter window.
+        max_windows: if given, that many windows, spread evenly.
+
+    Yields:
+        inputs and targets, each (up to B, T).
+    """
+    length = min(context_length, len(ids) - 1)
+    if length < 1:
+        return
+    starts = np.arange(0, len(ids) - length, length)
+    if max_windows is not None and len(starts) > max_windows:
+        starts = starts[np.linspace(0, len(starts) - 1, max_windows).astype(int)]
+    for first in range(0, len(starts), batch_size):
+        rows = [ids[s : s + length + 1] for s in starts[first : first + batch_size]]
+        yield shifted(torch.from_numpy(np.stack(rows).astype(np.int64)))

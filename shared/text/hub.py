@@ -1,0 +1,94 @@
+"""Public data sets of the Hugging Face hub, read through `datasets`.
+
+Promoted by 02_tokenizer.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from shared.errors import UserError
+from shared.text.corpora import Document
+from shared.text.tokenizer import to_bytes
+
+OFFICIAL_SPLITS = {"train": "train", "validation": "validation", "valid": "validation"}
+
+
+def read_hub(
+    dataset: str,
+    config: str | None = None,
+    *,
+    text_field: str = "text",
+    streaming: bool = False,
+    max_bytes: int | None = None,
+    document_start: str | None = None,
+) -> Iterator[Document]:
+    """Documents of a hub data set; its own train and validation splits are kept.
+
+    Args:
+        dataset: a name such as `Salesforce/wikitext`.
+        config: one of its configurations, such as `wikitext-103-raw-v1`.
+        text_field: the column that holds the text.
+        streaming: read over the network as needed rather than download it all first.
+        max_bytes: stop each split after this many bytes of text.
+        document_start: a regular expression; a row that matches starts a new document
+            and other rows continue it (wikitext has one row a line). None: a row is
+            a document.
+
+    Raises:
+        UserError: offline, no such data set, or no such text field.
+    """
+    for split_name, rows in _load(dataset, config, streaming).items():
+        if split_name == "test":
+            continue  # never trained on, and validation is measured on its own split
+        texts = _texts(rows, text_field, f"{dataset} {config or ''}")
+        split = OFFICIAL_SPLITS.get(split_name)
+        yield from _documents(_joined(texts, document_start), split_name, split, max_bytes)
+
+
+def _load(dataset: str, config: str | None, streaming: bool) -> dict[str, Iterable[dict]]:
+    from datasets import load_dataset  # takes two seconds to import: only when asked for
+
+    try:
+        loaded = load_dataset(dataset, config, streaming=streaming)
+    except Exception as error:  # the hub's client raises a dozen unrelated kinds
+        raise UserError(
+            f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? "
+            "These need no network: python-docs, primer, markdown:, text:, jsonl:"
+        ) from error
+    return {str(name): loaded[name] for name in loaded}
+
+
+def _texts(rows: Iterable[dict[str, Any]], field: str, where: str) -> Iterator[str]:
+    for row in rows:
+        if not isinstance(row.get(field), str):
+            raise UserError(f"{where} has no text field {field!r}; it has: {', '.join(row)}")
+        yield row[field]
+
+
+def _joined(texts: Iterable[str], document_start: str | None) -> Iterator[str]:
+    if document_start is None:
+        yield from texts
+        return
+    starts, held = re.compile(document_start), []
+    for text in texts:
+        if held and starts.match(text):
+            yield "".join(held)
+            held = []
+        held.append(text)
+    if held:
+        yield "".join(held)
+
+
+def _documents(
+    texts: Iterable[str], split_name: str, split: str | None, max_bytes: int | None
+) -> Iterator[Document]:
+    taken = 0
+    for number, text in enumerate(texts):
+        data = to_bytes(text)
+        if max_bytes is not None:
+            data = data[: max_bytes - taken].decode("utf-8", "ignore").encode()  # whole characters
+        yield Document(f"{split_name}/{number:09d}", data, split)
+        taken += len(data)
+        if max_bytes is not None and taken > max_bytes - 4:  # less than one character left
+            return

@@ -1,0 +1,129 @@
+"""Sources: which corpus to read, named in one line of a config.
+
+Promoted by 02_tokenizer.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shared.errors import UserError
+from shared.text.corpora import (
+    JSONL_SUFFIXES,
+    MARKDOWN_SUFFIXES,
+    TEXT_SUFFIXES,
+    Document,
+    existing,
+    list_files,
+    read_jsonl,
+    read_markdown,
+    read_text,
+)
+from shared.text.hub import read_hub
+from shared.text.primer import PRIMER_PATH, read_primer
+from shared.text.python_docs import read_python_docs
+
+KINDS = "python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG]"
+FILE_KINDS = {"markdown": MARKDOWN_SUFFIXES, "text": TEXT_SUFFIXES, "jsonl": JSONL_SUFFIXES}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus and how much of each batch it fills."""
+
+    spec: str
+    """python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE or hub:DATASET[:CONFIG]"""
+    weight: float = 1.0
+    """share of the training windows, relative to the other sources"""
+    text_field: str = "text"
+    """jsonl, hub: the field that holds the text"""
+    streaming: bool = False
+    """hub: read over the network as needed rather than download everything first"""
+    max_bytes: int | None = None
+    """hub: stop each split after this many bytes"""
+    document_start: str | None = None
+    """hub: regular expression of a row that starts a new document; none: each row is one"""
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise UserError(f"source {self.spec!r}: weight is {self.weight}; it must be above 0")
+
+    @property
+    def kind(self) -> str:
+        """The part of `spec` before the first colon."""
+        return self.spec.partition(":")[0]
+
+    @property
+    def argument(self) -> str:
+        """The part of `spec` after the first colon, or ""."""
+        return self.spec.partition(":")[2]
+
+
+def source_of_path(path: str | Path, weight: float = 1.0) -> Source:
+    """The source for a person's own text: a folder of notes, or a single file.
+
+    Raises:
+        UserError: nothing there, or nothing of a kind we read.
+    """
+    path = existing(path)
+    for kind, suffixes in FILE_KINDS.items():
+        named_so = path.name.lower().endswith(suffixes)
+        if named_so if path.is_file() else kind != "jsonl" and list_files(path, suffixes):
+            return Source(f"{kind}:{path}", weight)
+    raise UserError(f"{path}: expected a folder with .md or .txt files, or a .md, .txt, .jsonl file")
+
+
+def read_source(source: Source) -> Iterator[Document]:
+    """The documents of a source.
+
+    Raises:
+        UserError: the kind is unknown, or what it names cannot be read.
+    """
+    kind, argument = source.kind, source.argument
+    if (kind in FILE_KINDS or kind == "hub") and not argument:
+        raise UserError(f"source {source.spec!r} lacks its argument; the kinds are: {KINDS}")
+    match kind:
+        case "python-docs":
+            return read_python_docs()
+        case "primer":
+            return read_primer()
+        case "markdown":
+            return read_markdown(argument)
+        case "text":
+            return read_text(argument)
+        case "jsonl":
+            return read_jsonl(argument, source.text_field)
+        case "hub":
+            dataset, _, config = argument.partition(":")
+            return read_hub(
+                dataset,
+                config or None,
+                text_field=source.text_field,
+                streaming=source.streaming,
+                max_bytes=source.max_bytes,
+                document_start=source.document_start,
+            )
+    raise UserError(f"unknown source {source.spec!r}; the kinds are: {KINDS}")
+
+
+def fingerprint(source: Source) -> str:
+    """A digest that changes when the source's text may have changed, without reading it all.
+
+    Files: names, sizes and modification times. Python's docs: the Python version.
+    A hub data set: its name and options.
+    """
+    state: object = None
+    if source.kind in FILE_KINDS:
+        files = list_files(source.argument, FILE_KINDS[source.kind])
+        stats = ((name, path.stat()) for name, path in files)
+        state = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    elif source.kind == "python-docs":
+        state = platform.python_version()
+    elif source.kind == "primer":
+        state = PRIMER_PATH.read_text(encoding="utf-8")
+    options = {key: value for key, value in asdict(source).items() if key != "weight"}
+    return hashlib.sha256(json.dumps([options, state]).encode()).hexdigest()
+

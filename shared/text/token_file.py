@@ -1,0 +1,160 @@
+"""Token files: a corpus encoded once, kept on disk, read through a memory map.
+
+    <folder>/train.bin  <folder>/validation.bin  <folder>/manifest.json
+
+Ids lie one after another in the smallest unsigned type that holds the vocabulary,
+each document closed by the end-of-text id. The folder is written under another
+name and renamed when whole, so a half-written corpus is never used.
+Promoted by 02_tokenizer.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.errors import UserError
+from shared.files import atomic_folder
+from shared.text.sources import Source, fingerprint, read_source
+from shared.text.splits import TRAIN, VALIDATION, split_documents
+from shared.text.tokenizer import ByteTokenizer
+
+FORMAT = 1  # raise it when the meaning of the files changes
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One source as ids: two memory maps of shape (number of ids,), and what they hold."""
+
+    source: Source
+    train: np.ndarray
+    validation: np.ndarray
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The source's spec, without folders that only its owner should know."""
+        return public_name(self.source)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text for each validation id (end-of-text ids carry none)."""
+        return self.manifest["bytes"][VALIDATION] / max(1, len(self.validation))
+
+
+def public_name(source: Source) -> str:
+    """`markdown:/home/me/notes` -> `markdown:notes`; other specs as they are."""
+    if source.kind in ("markdown", "text", "jsonl"):
+        return f"{source.kind}:{Path(source.argument).name}"
+    return source.spec
+
+
+def load_corpus(
+    source: Source,
+    folder: str | Path,
+    tokenizer: ByteTokenizer,
+    valid_fraction: float,
+    on_bytes: Callable[[int], None] = lambda count: None,
+) -> Corpus:
+    """Opens the source's token files below `folder`, writing them first if need be.
+
+    Args:
+        on_bytes: called with the bytes of each document as it is written.
+
+    Raises:
+        UserError: the source cannot be read, or holds no text.
+    """
+    place = Path(folder) / _folder_name(source)
+    wanted = {
+        "format": FORMAT,
+        "fingerprint": fingerprint(source),
+        "tokenizer": tokenizer.kind,
+        "valid_fraction": valid_fraction,
+    }
+    if not _is_whole(place, wanted):
+        _write(place, source, tokenizer, wanted, on_bytes)
+    manifest = json.loads((place / "manifest.json").read_text())
+    dtype = np.dtype(manifest["dtype"])
+    return Corpus(source, _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype), manifest)
+
+
+def id_dtype(vocab_size: int) -> np.dtype:
+    """The smallest unsigned type that holds ids below `vocab_size`."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
+def _folder_name(source: Source) -> str:
+    options = {key: value for key, value in asdict(source).items() if key != "weight"}
+    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9]+", "-", public_name(source)).strip("-")[:40] + "-" + digest
+
+
+def _is_whole(place: Path, wanted: dict[str, Any]) -> bool:
+    try:
+        manifest = json.loads((place / "manifest.json").read_text())
+        itemsize = np.dtype(manifest["dtype"]).itemsize
+        sizes_hold = all(
+            (place / f"{split}.bin").stat().st_size == itemsize * manifest["ids"][split]
+            for split in (TRAIN, VALIDATION)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return sizes_hold and all(manifest.get(key) == value for key, value in wanted.items())
+
+
+def _write(
+    place: Path,
+    source: Source,
+    tokenizer: ByteTokenizer,
+    wanted: dict[str, Any],
+    on_bytes: Callable[[int], None],
+) -> None:
+    with atomic_folder(place) as partial:
+        counts = _write_ids(partial, source, tokenizer, wanted["valid_fraction"], on_bytes)
+        if not counts["ids"][TRAIN]:
+            raise UserError(f"source {source.spec!r} holds no text to train on")
+        manifest = {"source": public_name(source), **wanted, **counts}
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+
+def _write_ids(
+    partial: Path,
+    source: Source,
+    tokenizer: ByteTokenizer,
+    valid_fraction: float,
+    on_bytes: Callable[[int], None],
+) -> dict[str, Any]:
+    dtype = id_dtype(tokenizer.vocab_size)
+    end = np.array([tokenizer.end_of_text], dtype).tobytes()
+    splits = (TRAIN, VALIDATION)
+    count = {what: dict.fromkeys(splits, 0) for what in ("documents", "bytes", "ids")}
+    digests = {split: hashlib.sha256() for split in splits}
+    files = {split: open(partial / f"{split}.bin", "wb") for split in splits}
+    try:
+        for _, data, split in split_documents(read_source(source), valid_fraction):
+            if not data:
+                continue
+            encoded = tokenizer.encode(data).astype(dtype, copy=False).tobytes() + end
+            files[split].write(encoded)
+            digests[split].update(encoded)
+            count["documents"][split] += 1
+            count["bytes"][split] += len(data)
+            count["ids"][split] += len(encoded) // dtype.itemsize
+            on_bytes(len(data))
+    finally:
+        for file in files.values():
+            file.close()
+    sha256 = {split: digest.hexdigest() for split, digest in digests.items()}
+    return {"dtype": dtype.name, "sha256": sha256, **count}
+
+
+def _open(place: Path, split: str, dtype: np.dtype) -> np.ndarray:
+    path = place / f"{split}.bin"
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")

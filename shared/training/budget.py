@@ -1,0 +1,91 @@
+"""Budgets: when a run ends, counted in steps or in seconds.
+
+Promoted by 04_training.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from shared.errors import UserError
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Budget:
+    """Counts steps and seconds, and says how much of the run is over.
+
+    Args:
+        steps: end after this many steps, or
+        seconds: end before this many seconds, those of earlier sittings included.
+        clock: returns seconds; a test passes its own.
+    """
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if (steps is None) == (seconds is None):
+            raise ValueError("a budget is given in steps or in seconds, one of the two")
+        self.total_steps, self.total_seconds, self.clock = steps, seconds, clock
+        self.step, self._earlier, self._started = 0, 0.0, None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, over all sittings."""
+        return self._earlier + (0.0 if self._started is None else self.clock() - self._started)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, 0 to 1."""
+        if self.total_steps is not None:
+            return min(1.0, self.step / self.total_steps)
+        return min(1.0, self.elapsed / self.total_seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate from the pace so far; infinite before the first step."""
+        return self.elapsed / self.progress - self.elapsed if self.progress else float("inf")
+
+    def remaining_steps(self) -> Iterator[int]:
+        """Yields step numbers, from 1 or from where a resumed run stands, to the end.
+
+        In seconds, a step that would end too late by the pace of this sitting's
+        steps is not begun.
+        """
+        self._earlier, self._started, first = self.elapsed, self.clock(), self.step
+        while self.progress < 1 and not self._next_is_too_late(first):
+            self.step += 1
+            yield self.step
+
+    def _next_is_too_late(self, first: int) -> bool:
+        done = self.step - first
+        if self.total_seconds is None or not done:
+            return False
+        pace = (self.clock() - self._started) / done
+        return self.elapsed + pace > self.total_seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and seconds so far."""
+        return {"step": self.step, "elapsed": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from saved steps and seconds."""
+        self.step, self._earlier, self._started = state["step"], state["elapsed"], None
+
+
+def parse_budget(text: str) -> Budget:
+    """`"2000 steps"`, `"90s"`, `"15m"` or `"6h"` -> a budget.
+
+    Raises:
+        UserError: anything else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(steps?|s|m|h)\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise UserError(f"budget {text!r}: expected such as '2000 steps', '90s', '15m' or '6h'")
+    if match[2].startswith("step"):
+        return Budget(steps=max(1, int(float(match[1]))))
+    return Budget(seconds=float(match[1]) * UNITS[match[2]])

@@ -1,0 +1,90 @@
+"""Model card: what a trained model is, what it learned from, how well, and what it says.
+
+Promoted by 05_full_run.
+"""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from shared.device import device_label, dtype_name
+from shared.files import atomic_file
+from shared.training.run import Run
+
+CARD_FILE = "card.md"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a run."""
+
+    command: str
+    """the command line that trained it"""
+    validation: dict[str, float]
+    """bits per byte of each corpus's whole validation text"""
+    tokens: int
+    """training targets seen"""
+    samples: list[tuple[str, str]]
+    """prompts and what the model wrote after them"""
+
+
+def write_card(run: Run, outcome: Outcome) -> Path:
+    """Writes `card.md` into the run's folder; returns its path.
+
+    It names corpora and their hashes, and never a word of their text or a folder
+    of its owner's.
+    """
+    sections = ["# Model card", _facts(run, outcome), "## Data", _data(run), "## Validation"]
+    sections += [_validation(outcome), "## Samples", _samples(outcome), "## Limits", LIMITS]
+    with atomic_file(run.folder / CARD_FILE) as partial:
+        partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return run.folder / CARD_FILE
+
+
+LIMITS = (
+    "This is a tiny model. It has learned how its text looks far better than what is true. "
+    "It invents facts, it cannot look anything up, and nobody has tuned it to be safe. "
+    "Use it to learn how language models work."
+)
+
+
+def _facts(run: Run, outcome: Outcome) -> str:
+    model, device = run.model.config, device_label(run.device)
+    rows = [
+        ("parameters", f"{run.model.count_parameters():,}"),
+        ("layers, width, heads", f"{model.n_layers}, {model.d_model}, {model.n_heads}"),
+        ("context", f"{model.context_length} bytes"),
+        ("trained", f"{run.budget.step:,} steps, {outcome.tokens:,} bytes"),
+        ("time", f"{run.budget.elapsed:,.0f} s on {device} in {dtype_name(run.precision.dtype)}"),
+        ("system", f"{platform.system()} {platform.machine()}"),
+        ("versions", f"Python {platform.python_version()}, torch {torch.__version__}"),
+        ("seed", str(run.config.seed)),
+        ("command", f"`{outcome.command}`"),
+    ]
+    return _table(("", ""), rows)
+
+
+def _data(run: Run) -> str:
+    rows = []
+    for corpus in run.corpora:
+        manifest = corpus.manifest
+        sizes = [f"{manifest['bytes'][split]:,}" for split in ("train", "validation")]
+        digest = manifest["sha256"]["train"][:16]
+        rows.append((corpus.name, f"{corpus.source.weight:g}", *sizes, f"`{digest}`"))
+    return _table(("corpus", "weight", "training bytes", "validation bytes", "sha256"), rows)
+
+
+def _validation(outcome: Outcome) -> str:
+    rows = [(name, f"{value:.3f}") for name, value in outcome.validation.items()]
+    return _table(("corpus", "bits per byte"), rows) if rows else "No validation text."
+
+
+def _samples(outcome: Outcome) -> str:
+    return "\n\n".join(f"```text\n{prompt}{text}\n```" for prompt, text in outcome.samples)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,67 @@
+"""The training loop: a generator of records, one a step.
+
+Promoted by 04_training.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from shared.training.budget import Budget
+from shared.training.optimizer import scale_learning_rates
+from shared.training.precision import Precision
+from shared.training.strategy import OneProcess
+
+
+class TrainingDiverged(ArithmeticError):
+    """Loss or gradient is no longer a number; the weights are those before that step."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one step did."""
+
+    step: int
+    loss: float
+    """nats a token, mean over the step's batch, before the weights moved"""
+    grad_norm: float
+    """length of the gradient before clipping"""
+    lr_factor: float
+    """what the schedule multiplied the learning rates by"""
+    tokens: int
+    """targets in this step"""
+    seconds: float
+    """training time so far"""
+
+
+def train(
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    budget: Budget,
+    schedule: Callable[[float], float],
+    precision: Precision,
+    strategy: OneProcess,
+    max_grad_norm: float = 1.0,
+) -> Iterator[Record]:
+    """Trains until the budget is spent, yielding after every step.
+
+    Between two records everything is at rest: the caller may save, evaluate,
+    sample, or simply stop asking.
+
+    Raises:
+        TrainingDiverged: names the step; that step has not moved the weights.
+    """
+    for step in budget.remaining_steps():
+        factor = schedule(budget.progress)
+        scale_learning_rates(optimizers, factor)
+        model.train()
+        loss, tokens = strategy.gradient(model, batches, precision)
+        norm = precision.clip(optimizers, model.parameters(), max_grad_norm).item()
+        if not math.isfinite(loss) or not (math.isfinite(norm) or precision.skips_overflow):
+            raise TrainingDiverged(f"step {step}: loss {loss}, gradient norm {norm}")
+        precision.step(optimizers)
+        yield Record(step, loss, norm, factor, tokens, budget.elapsed)

@@ -1,0 +1,194 @@
+"""A run: the parts of one training run, built from its config, and what is done to them.
+
+Promoted by 05_full_run.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+
+from shared.device import fastest_right_dtype, measure_dtypes, pick_device, seed_everything
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.model.weights import load_weights
+from shared.text.batches import Batches, evaluation_batches
+from shared.text.token_file import Corpus, load_corpus
+from shared.text.tokenizer import ByteTokenizer
+from shared.training.budget import Budget, parse_budget
+from shared.training.checkpoint import (
+    RUN_FILE,
+    list_checkpoints,
+    restore_state,
+    save_checkpoint,
+)
+from shared.training.loop import Record, train
+from shared.training.loss import bits_per_byte, evaluate
+from shared.training.optimizer import build_adamw, build_muon
+from shared.training.precision import Precision
+from shared.training.run_config import RunConfig, TrainConfig, differing_fields
+from shared.training.run_log import rewind_metrics
+from shared.training.sampler import continue_text
+from shared.training.schedule import warmup_cosine, warmup_stable_decay
+from shared.training.strategy import OneProcess
+
+
+@dataclass
+class Run:
+    """Everything one training run holds."""
+
+    config: RunConfig
+    folder: Path
+    device: torch.device
+    tokenizer: ByteTokenizer
+    corpora: list[Corpus]
+    model: Transformer
+    optimizers: list[Optimizer]
+    batches: Batches
+    budget: Budget
+    precision: Precision
+
+    def steps(self) -> Iterator[Record]:
+        """Trains; see `shared.training.loop.train`."""
+        settings = self.config.train
+        return train(
+            self.model,
+            self.optimizers,
+            self.batches,
+            self.budget,
+            build_schedule(settings),
+            self.precision,
+            OneProcess(self.device, settings.accumulation),
+            settings.max_grad_norm,
+        )
+
+    def save(self) -> Path:
+        """Writes a checkpoint of this moment; returns its folder."""
+        return save_checkpoint(
+            self.folder / "checkpoints",
+            self.budget.step,
+            self.model,
+            self.tokenizer,
+            asdict(self.config) | {"corpora": self.corpus_hashes()},
+            self._parts(),
+            self.config.train.keep,
+        )
+
+    def resume(self) -> bool:
+        """Goes on from the newest checkpoint; False if there is none.
+
+        Raises:
+            UserError: the config or a corpus is not the one the run was started with.
+        """
+        found = list_checkpoints(self.folder / "checkpoints")
+        if not found:
+            return False
+        saved = json.loads((found[-1] / RUN_FILE).read_text())
+        hashes = saved.pop("corpora")
+        changes = differing_fields(saved, self.config)
+        if hashes != self.corpus_hashes():
+            changes.append("the text of its corpora has changed")
+        if changes:
+            raise UserError(
+                f"{self.folder} was started differently: {'; '.join(changes)}. "
+                "Put that back, or start another run with --out"
+            )
+        restore_state(found[-1], self._parts())
+        self.model.load_state_dict(load_weights(found[-1]).state_dict())
+        rewind_metrics(self.folder, self.budget.step)
+        return True
+
+    def validate(self, max_windows: int | None = None) -> dict[str, float]:
+        """Bits per byte of each corpus that has validation text, by the corpus's name."""
+        self.model.eval()
+        batch, length = self.config.train.batch_size, self.config.model.context_length
+        results = {}
+        for corpus in self.corpora:
+            if len(corpus.validation) > 1:
+                windows = evaluation_batches(corpus.validation, batch, length, max_windows)
+                nats = evaluate(self.model, windows, self.device, self.precision.autocast)
+                results[corpus.name] = bits_per_byte(nats, corpus.bytes_per_token)
+        return results
+
+    def sample(self, prompt: str, new: int = 120, temperature: float = 0.7) -> str:
+        """What the model writes after a prompt that opens a document."""
+        self.model.eval()
+        start = [self.tokenizer.end_of_text, *self.tokenizer.encode(prompt).tolist()]
+        ids = continue_text(self.model, start, new, temperature, seed=self.config.seed)
+        return self.tokenizer.decode(ids[1:])
+
+    def corpus_hashes(self) -> dict[str, str]:
+        """sha256 of each corpus's training ids, by the corpus's name."""
+        return {corpus.name: corpus.manifest["sha256"]["train"] for corpus in self.corpora}
+
+    def _parts(self) -> dict[str, object]:
+        return {
+            "optimizers": self.optimizers,
+            "batches": self.batches,
+            "budget": self.budget,
+            "precision": self.precision,
+        }
+
+
+def build_run(
+    config: RunConfig,
+    folder: str | Path,
+    data_folder: str | Path,
+    on_bytes: Callable[[int], None] = lambda count: None,
+) -> Run:
+    """Reads the corpora (or their token files) and builds every part, untrained.
+
+    Raises:
+        UserError: device, text or sizes are not to be had.
+    """
+    device, tokenizer = pick_device(config.device), ByteTokenizer()
+    budget = parse_budget(config.budget)
+    if config.model.vocab_size != tokenizer.vocab_size:
+        raise UserError(f"model.vocab_size is {config.model.vocab_size}; bytes need 256")
+    fraction = config.data.valid_fraction
+    corpora = [
+        load_corpus(source, data_folder, tokenizer, fraction, on_bytes)
+        for source in config.data.all_sources()
+    ]
+    seed_everything(config.seed)
+    model = Transformer(config.model).to(device)
+    batches = Batches(
+        [corpus.train for corpus in corpora],
+        [corpus.source.weight for corpus in corpora],
+        config.train.batch_size,
+        config.model.context_length,
+        config.seed,
+    )
+    precision = Precision(device, pick_dtype(config.precision, device))
+    optimizers = build_optimizers(model, config.train)
+    return Run(
+        config, Path(folder), device, tokenizer, corpora, model, optimizers, batches, budget, precision
+    )
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The named dtype, or for "auto" the fastest one that measures right (a second's work)."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    return fastest_right_dtype(measure_dtypes(device))
+
+
+def build_optimizers(model: Transformer, settings: TrainConfig) -> list[Optimizer]:
+    """The optimizers that `settings` name."""
+    if settings.optimizer == "adamw":
+        return build_adamw(model, settings.learning_rate, settings.weight_decay)
+    rates = settings.learning_rate, settings.muon_learning_rate
+    return build_muon(model, *rates, settings.weight_decay)
+
+
+def build_schedule(settings: TrainConfig) -> Callable[[float], float]:
+    """Progress -> learning-rate factor, as `settings` name it."""
+    if settings.schedule == "cosine":
+        return partial(warmup_cosine, warmup_share=settings.warmup)
+    return partial(
+        warmup_stable_decay, warmup_share=settings.warmup, decay_share=settings.decay
+    )

@@ -1,0 +1,172 @@
+"""Run configuration: everything a training run is asked to do, typed and documented.
+
+The sentences below each field are what `full_run.py --help` prints.
+Promoted by 05_full_run.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from shared.errors import UserError
+from shared.model.config import ModelConfig
+from shared.text.sources import Source, source_of_path
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+# Where a run happens, not what it computes: may differ between sittings of one run.
+FREE_TO_CHANGE = {"device", "out"}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to read."""
+
+    sources: list[Source] = field(
+        default_factory=lambda: [Source("python-docs", 0.9), Source("primer", 0.1)]
+    )
+    """corpora and their shares of each batch"""
+    path: str | None = None
+    """your own text, joined to the sources: a folder of notes, or a .md, .txt or .jsonl file"""
+    path_weight: float = 1.0
+    """share of your own text, relative to the sources' weights"""
+    valid_fraction: float = 0.05
+    """share of each corpus held back for validation, where it has no official split"""
+
+    def all_sources(self) -> list[Source]:
+        """The sources, and the person's own text if there is a path."""
+        if self.path is None:
+            return self.sources
+        return [*self.sources, source_of_path(self.path, self.path_weight)]
+
+    def __post_init__(self) -> None:
+        if not self.sources and self.path is None:
+            raise UserError("data.sources is empty and data.path is not set: name some text")
+        if not 0 <= self.valid_fraction < 1:
+            raise UserError(f"data.valid_fraction is {self.valid_fraction}; expected 0 to below 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to learn from it."""
+
+    batch_size: int = 16
+    """B, windows that go through the model together (a micro-batch)"""
+    accumulation: int = 1
+    """micro-batches whose gradients are averaged before the weights move"""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon for the matrices with adamw for the rest, or adamw for everything"""
+    learning_rate: float = 0.003
+    """peak learning rate of adamw"""
+    muon_learning_rate: float = 0.02
+    """peak learning rate of muon"""
+    weight_decay: float = 0.1
+    """how fast unused matrices shrink; gains never do"""
+    schedule: Literal["cosine", "stable-decay"] = "stable-decay"
+    """shape of the learning rate over the run, after the warmup"""
+    warmup: float = 0.02
+    """share of the run over which the learning rate rises"""
+    decay: float = 0.5
+    """stable-decay: share of the run, at its end, over which the rate falls to zero"""
+    max_grad_norm: float = 1.0
+    """longer gradients are shortened to this"""
+    evaluations: int = 10
+    """how often to validate, sample and save over the run"""
+    evaluation_windows: int = 100
+    """windows of each corpus in those validations; the final one takes all"""
+    save_minutes: float = 10.0
+    """save at least this often besides"""
+    keep: int = 2
+    """checkpoints kept, the newest ones"""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation", "evaluations", "evaluation_windows", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """what to read"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """sizes of the transformer"""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """how to learn"""
+    budget: str = "170s"
+    """how long to train: such as 90s, 15m, 6h or '2000 steps'"""
+    device: str = "auto"
+    """cuda, mps, cpu; auto: the first of these that is here"""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """dtype of the matrix products; auto: the fastest that measures right on the device"""
+    seed: int = 0
+    """seeds the weights and the order of the data"""
+    out: str | None = None
+    """the run's folder; none: 05_full_run/runs/ and the config's name"""
+
+
+def build_parser(configs: Path) -> ArgumentParser:
+    """The command line of a run: `--config` and every field of `RunConfig`."""
+    parser = ArgumentParser(description="Trains a model; any field can be set on the command line.")
+    known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml")))
+    parser.add_argument("--config", action="config", help=f"one of {known}, or a .yaml file")
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
+    """Replaces the name after `--config` by the path of that config's file.
+
+    Raises:
+        UserError: neither a known name nor a file.
+    """
+    resolved = []
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        flag, equals, name = argument.partition("=")
+        if flag == "--config" and equals:
+            resolved += ["--config", str(config_path(name, configs))]
+        else:
+            resolved.append(str(config_path(argument, configs)) if previous == "--config" else argument)
+    return resolved
+
+
+def config_path(name: str, configs: Path) -> Path:
+    """The file of a config given by name or path.
+
+    Raises:
+        UserError: neither a known name nor a file.
+    """
+    for path in (configs / f"{name}.yaml", Path(name).expanduser()):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml")))
+    raise UserError(f"no config {name!r}: pick one of {known}, or give the path of a .yaml file")
+
+
+def to_run_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
+    """The parsed namespace as a `RunConfig`; other options of the parser are ignored."""
+    built = parser.instantiate_classes(namespace)
+    return RunConfig(**{item.name: built[item.name] for item in fields(RunConfig)})
+
+
+def differing_fields(old: dict[str, Any], new: RunConfig) -> list[str]:
+    """Dotted names of the fields that differ, with both values; the free ones left out."""
+    flat_old, flat_new = _flat(old), _flat(asdict(new))
+    names = sorted(flat_old.keys() | flat_new.keys())
+    return [
+        f"{name} was {flat_old.get(name)!r} and is now {flat_new.get(name)!r}"
+        for name in names
+        if name not in FREE_TO_CHANGE and flat_old.get(name) != flat_new.get(name)
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,73 @@
+"""Run log: `metrics.jsonl`, one JSON object a line, and the curves drawn from it.
+
+Promoted by 05_full_run.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from shared.files import atomic_file
+
+METRICS_FILE, CURVES_FILE = "metrics.jsonl", "curves.png"
+
+
+def append_metrics(folder: Path, entry: dict[str, Any]) -> None:
+    """Adds one line; a crash can tear at most the last one."""
+    with open(folder / METRICS_FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All whole lines, in order."""
+    path, entries = folder / METRICS_FILE, []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:  # torn by a crash
+                continue
+    return entries
+
+
+def rewind_metrics(folder: Path, step: int) -> None:
+    """Drops the entries after `step`: a resumed run writes them again."""
+    kept = [entry for entry in read_metrics(folder) if entry["step"] <= step]
+    with atomic_file(folder / METRICS_FILE) as partial:
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+
+
+def draw_curves(folder: Path, title: str) -> Path:
+    """Draws training and validation loss against steps, in bits per byte, into `curves.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no screen needed
+    from matplotlib import pyplot
+
+    entries = read_metrics(folder)
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    losses = [(e["step"], e["loss"] / math.log(2)) for e in entries if "loss" in e]
+    if losses:
+        axes.plot(*zip(*losses, strict=True), color="0.8", linewidth=0.8)
+        axes.plot(*zip(*_smoothed(losses), strict=True), color="0.35", label="training")
+    names = sorted({name for e in entries for name in e.get("validation", {})})
+    for name in names:
+        points = [(e["step"], e["validation"][name]) for e in entries if "validation" in e]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"validation {name}")
+    axes.axhline(8, color="tab:red", linestyle=":", linewidth=1, label="knows nothing: 8 bits")
+    axes.set(xlabel="step", ylabel="bits per byte", title=title, ylim=(0, 8.4))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_file(folder / CURVES_FILE) as partial:
+        figure.savefig(partial, dpi=120)
+    pyplot.close(figure)
+    return folder / CURVES_FILE
+
+
+def _smoothed(points: list[tuple[int, float]], keep: float = 0.95) -> list[tuple[int, float]]:
+    smooth, value = [], points[0][1]
+    for step, loss in points:
+        value = keep * value + (1 - keep) * loss
+        smooth.append((step, value))
+    return smooth
