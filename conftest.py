@@ -58,4 +58,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says in the last lines, in yellow, what was skipped and why."""
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        terminalreporter.write_line(f"NOT TESTED  {report.nodeid}: {reason}", yellow=True, bold=True)
+        terminalreporter.write_line(
+            f"NOT TESTED  {report.nodeid}: {reason}", yellow=True, bold=True
+        )

@@ -96,12 +96,14 @@ def test_a_silently_wrong_device_is_called_wrong(wrong, monkeypatch, capsys):
         return loss, gradients
 
     monkeypatch.setattr(check_env, "training_step", faulty)
+    monkeypatch.setattr(check_env, "measure_dtypes", lambda device: [report(torch.float32, 1)])
     assert check_env.main(["--device", "cpu"]) == 1
     shown = capsys.readouterr().out
     assert "WRONG" in shown and "--device cpu" in shown
 
 
 def test_a_wrong_product_is_called_wrong(monkeypatch):
+    monkeypatch.setattr(check_env, "measure_dtypes", lambda device: [report(torch.float32, 1)])
     monkeypatch.setattr(check_env, "matmul_error", lambda device, dtype: 0.3)
     assert check_env.main(["--device", "cpu", "--json"]) == 1
 

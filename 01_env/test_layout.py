@@ -28,7 +28,15 @@ TABLE = {
     "chat.sampling": 6, "chat.kv_cache": 6, "chat.generation": 6, "chat.session": 6,
 }  # fmt: skip
 ROOMS = ["", "text", "model", "training", "chat"]
-STEPS = ["01_env", "02_tokenizer", "03_attention", "04_training", "05_full_run", "06_chat", "07_web"]
+STEPS = [
+    "01_env",
+    "02_tokenizer",
+    "03_attention",
+    "04_training",
+    "05_full_run",
+    "06_chat",
+    "07_web",
+]
 
 
 def all_python_files() -> list[Path]:
@@ -47,6 +55,8 @@ def shared_imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
             found.add(node.module.removeprefix("shared."))
+        elif isinstance(node, ast.ImportFrom) and node.module == "shared":
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {a.name.removeprefix("shared.") for a in node.names if "shared." in a.name}
     return found

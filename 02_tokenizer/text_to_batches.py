@@ -1,7 +1,7 @@
 """Text -> bytes -> ids -> batches, and back: what a model eats.
 
-    python 02_tokenizer/text_to_batches.py
-    python 02_tokenizer/text_to_batches.py markdown:~/notes
+python 02_tokenizer/text_to_batches.py
+python 02_tokenizer/text_to_batches.py markdown:~/notes
 """
 
 import sys

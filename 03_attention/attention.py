@@ -131,7 +131,7 @@ def draw_map(weights: Tensor, text: str, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 5.4), layout="constrained")
-    image = axes.imshow(weights, cmap="viridis", vmin=0)
+    image = axes.imshow(weights.numpy(), cmap="viridis", vmin=0)
     letters = [letter if letter != " " else "␣" for letter in text]
     axes.set_xticks(range(len(text)), letters)
     axes.set_yticks(range(len(text)), letters)
@@ -189,7 +189,9 @@ def tell_decoder(ids: Tensor, weights: dict[str, Tensor]) -> None:
     changed[12] = ord("!")
     other = decode(changed.unsqueeze(0), weights, n_heads=4, n_layers=2)
     same = [bool((logits[0, t] == other[0, t]).all()) for t in range(len(ids))]
-    print(f"  byte 12 changed: logits 0 to 11 unchanged {all(same[:12])}, 12 changed {not same[12]}")
+    print(
+        f"  byte 12 changed: logits 0 to 11 unchanged {all(same[:12])}, 12 changed {not same[12]}"
+    )
     guess = chr(int(logits[0, -1, 32:127].argmax()) + 32)
     print(f"  after {SENTENCE!r} the untrained model expects {guess!r}: it has learned nothing yet")
 

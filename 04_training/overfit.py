@@ -70,7 +70,9 @@ def main() -> None:
     ids = tokenizer.encode(SAMPLE).tolist()
     said = continue_text(model, ids[:PROMPT_BYTES], len(ids) - PROMPT_BYTES)
     seconds = time.perf_counter() - start
-    print(f"\n{model.count_parameters():,} parameters, {len(ids)} bytes, {seconds:.1f} s on the CPU")
+    print(
+        f"\n{model.count_parameters():,} parameters, {len(ids)} bytes, {seconds:.1f} s on the CPU"
+    )
     print(f"given   {tokenizer.decode(ids[:PROMPT_BYTES])!r}")
     print(f"said    {tokenizer.decode(said)!r}")
     print(f"below {GOAL} nats: {loss < GOAL}; reproduced exactly: {said == ids}")

@@ -1,9 +1,9 @@
 """Trains a model from a config, and leaves a run folder: checkpoint, curves, card.
 
-    python 05_full_run/full_run.py --config quick
-    python 05_full_run/full_run.py --config laptop --data.path ~/notes
-    python 05_full_run/full_run.py --config laptop --data.path ~/notes --resume
-    python 05_full_run/full_run.py --plan
+python 05_full_run/full_run.py --config quick
+python 05_full_run/full_run.py --config laptop --data.path ~/notes
+python 05_full_run/full_run.py --config laptop --data.path ~/notes --resume
+python 05_full_run/full_run.py --plan
 """
 
 import math
@@ -158,7 +158,8 @@ def finish(run: Run, arguments: list[str]) -> None:
     for name, value in validation.items():
         console.print(f"validation of {name}: {value:.4f} bits per byte", highlight=False)
     console.print(
-        f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}", highlight=False
+        f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}",
+        highlight=False,
     )
 
 
@@ -188,7 +189,9 @@ def progress_bar(run: Run) -> Iterator:
             seen += record.tokens
             rate = seen / (time.monotonic() - start)
             left = time.strftime("%H:%M:%S", time.gmtime(min(run.budget.seconds_left, 86399)))
-            text = f"step {record.step} · {record.loss / math.log(2):.2f} bits · {rate / 1e3:.1f} kB/s"
+            text = (
+                f"step {record.step} · {record.loss / math.log(2):.2f} bits · {rate / 1e3:.1f} kB/s"
+            )
             progress.update(
                 task, completed=run.budget.progress, description=f"{text} · {left} left"
             )

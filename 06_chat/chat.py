@@ -1,8 +1,8 @@
 """A chat in the terminal with a trained model.
 
-    python 06_chat/chat.py
-    python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
-    printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
+python 06_chat/chat.py
+python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
+printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 """
 
 import sys
@@ -33,12 +33,16 @@ Ctrl-C stops a reply that is being written."""
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, loads the model, talks until the input ends."""
-    parser = ArgumentParser(description="A chat in the terminal with a trained model.")
+    parser = ArgumentParser(
+        description="A chat in the terminal with a trained model.", allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
-    settings = SamplingSettings(**{item.name: options[item.name] for item in fields(SamplingSettings)})
+    settings = SamplingSettings(
+        **{item.name: options[item.name] for item in fields(SamplingSettings)}
+    )
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, pick_device(options.device))
     session = ChatSession(model, tokenizer, settings)
@@ -119,7 +123,9 @@ def save(session: ChatSession, file: str) -> str:
 
 def change_setting(session: ChatSession, words: list[str]) -> str:
     """Changes one sampling setting, or lists them; returns what to print."""
-    kinds = {item.name: int if "int" in str(item.type) else float for item in fields(SamplingSettings)}
+    kinds = {
+        item.name: int if "int" in str(item.type) else float for item in fields(SamplingSettings)
+    }
     if not words:
         return "\n".join(f"{name} {getattr(session.settings, name)}" for name in kinds)
     if len(words) != 2 or words[0] not in kinds:

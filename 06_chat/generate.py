@@ -1,8 +1,8 @@
 """Continues a text with a trained model, and shows how each next byte is chosen.
 
-    python 06_chat/generate.py
-    python 06_chat/generate.py --prompt "The garden" --temperature 0.5 --seed 1
-    python 06_chat/generate.py --checkpoint RUN --interactive
+python 06_chat/generate.py
+python 06_chat/generate.py --prompt "The garden" --temperature 0.5 --seed 1
+python 06_chat/generate.py --checkpoint RUN --interactive
 """
 
 import sys
@@ -26,7 +26,9 @@ console = Console(highlight=False)
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, then explains one step and continues the text."""
-    parser = ArgumentParser(description="Continues a text with a trained model.")
+    parser = ArgumentParser(
+        description="Continues a text with a trained model.", allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
     parser.add_argument("--prompt", default="Return a list of", help="the text to continue")
     parser.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")

@@ -1,7 +1,7 @@
 """Serves the chat page for a trained model with waitress, a production server.
 
-    python 07_web/serve.py
-    python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
+python 07_web/serve.py
+python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
 """
 
 import errno
@@ -27,7 +27,9 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, loads the model, serves until Ctrl-C."""
-    parser = ArgumentParser(description="Serves the chat page for a trained model.")
+    parser = ArgumentParser(
+        description="Serves the chat page for a trained model.", allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> None:
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
     options = parser.parse_args(arguments)
-    built = parser.instantiate_classes(options)
+    built = parser.instantiate(options)
     device = pick_device(options.device)
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, device)
@@ -54,7 +56,9 @@ def main(arguments: list[str]) -> None:
 
 def facts_of(model: Transformer, checkpoint: Path) -> dict[str, Any]:
     """What the page tells about the model."""
-    validated = [e["validation"] for e in read_metrics(checkpoint.parent.parent) if "validation" in e]
+    validated = [
+        e["validation"] for e in read_metrics(checkpoint.parent.parent) if "validation" in e
+    ]
     return {
         "parameters": model.count_parameters(),
         "context_bytes": model.config.context_length,

@@ -1,21 +1,21 @@
 """The Flask application: a page, a chat endpoint, a health check.
 
-    GET  /         the page
-    POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?, "top_p"?,
-                    "repetition_penalty"?, "max_new_bytes"?, "seed"?, "stream"?}
-                   -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
-                   data: {"text": ...} for each piece, then one with finish_reason and usage
-    GET  /healthz  {"status": "ok", "model": {...}}
+GET  /         the page
+POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?, "top_p"?,
+                "repetition_penalty"?, "max_new_bytes"?, "seed"?, "stream"?}
+               -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
+               data: {"text": ...} for each piece, then one with finish_reason and usage
+GET  /healthz  {"status": "ok", "model": {...}}
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
-from chat_request import BadRequest, ChatRequest, Limits, parse_request
+from chat_request import BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
+from slots import Slots
 from werkzeug.exceptions import HTTPException
 
 from shared.chat.sampling import SamplingSettings
@@ -26,6 +26,7 @@ from shared.text.tokenizer import ByteTokenizer
 PAGE = Path(__file__).with_name("page")
 RETRY_SECONDS = 5
 
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold it
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -57,7 +58,7 @@ def create_app(
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    slots = BoundedSemaphore(concurrent)
+    slots = Slots(concurrent)
 
     @app.get("/")
     def page() -> Response:
@@ -72,16 +73,15 @@ def create_app(
         if not request.is_json:
             raise BadRequest(415, "Content-Type", "expected application/json")
         asked = parse_request(request.get_data(), limits, defaults)
-        if not slots.acquire(timeout=queue_seconds):
+        slot = slots.take(queue_seconds)
+        if slot is None:
             body = error_body("server", "busy: every slot is taken, please try again")
             return jsonify(body), 503, {"Retry-After": str(RETRY_SECONDS)}
-        try:
-            pieces = stream_reply(model, tokenizer, asked.messages, asked.settings)
-            response = respond(asked, pieces)
-        except BaseException:
-            slots.release()
-            raise
-        response.call_on_close(slots.release)  # also when the client has left
+        pieces = slot.guard(stream_reply(model, tokenizer, asked.messages, asked.settings))
+        if not asked.stream:
+            return whole(pieces)
+        response = Response(events(pieces), mimetype="text/event-stream", headers=STREAM_HEADERS)
+        response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
         return response
 
     @app.errorhandler(BadRequest)
@@ -101,11 +101,8 @@ def create_app(
     return app
 
 
-def respond(asked: ChatRequest, pieces: Iterator[Piece]) -> Response:
-    """The whole reply as JSON, or its pieces as server-sent events."""
-    if asked.stream:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold it
-        return Response(events(pieces), mimetype="text/event-stream", headers=headers)
+def whole(pieces: Iterator[Piece]) -> Response:
+    """The whole reply as one JSON object."""
     text, last = "", None
     for last in pieces:
         text += last.text

@@ -54,7 +54,9 @@ class CausalAttention(nn.Module):
             attn_mask=causal_mask(queries.shape[2], keys.shape[2], x.device),
             is_causal=queries.shape[2] == keys.shape[2],
         )
-        merged = rearrange(mixed, "batch heads positions channels -> batch positions (heads channels)")
+        merged = rearrange(
+            mixed, "batch heads positions channels -> batch positions (heads channels)"
+        )
         return self.output(merged)
 
 

@@ -50,10 +50,11 @@ class ModelConfig:
     """rotary position embedding"""
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads", "kv_heads")
-        for name in (*sizes, "ff_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        resolved = {"n_kv_heads": self.kv_heads, "d_ff": self.ff_width}
+        for name in ("vocab_size", "context_length", "n_layers", "d_model", "n_heads", *resolved):
+            value = resolved.get(name, getattr(self, name))
+            if value < 1:
+                raise UserError(f"model.{name} is {value}; it must be at least 1")
         if self.d_model % self.n_heads:
             raise UserError(
                 f"model.d_model {self.d_model} does not divide into n_heads {self.n_heads}: "

@@ -32,14 +32,15 @@ def load_weights(folder: str | Path, device: torch.device | str = "cpu") -> Tran
         UserError: a file is missing, broken, or does not fit the other.
     """
     folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise UserError(f"no model in {folder}: {name} is missing")
     try:
         sizes = json.loads((folder / CONFIG_FILE).read_text())
         config = ModelConfig(**{**sizes, "rope": RopeConfig(**sizes["rope"])})
         tensors = load_file(folder / WEIGHTS_FILE)
         model = Transformer(config)
         model.load_state_dict(tensors)
-    except FileNotFoundError as error:
-        raise UserError(f"no model in {folder}: {Path(error.filename).name} is missing") from error
     except (ValueError, TypeError, KeyError, SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the model in {folder} is broken: {reason}") from error

@@ -50,7 +50,7 @@ class Batches:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        """Inputs (B, T) and targets (B, T), int64 on the CPU; targets[b, t] follows inputs[b, t]."""
+        """Inputs and targets, (B, T) each, int64 on the CPU; target t is the id after input t."""
         picks = torch.multinomial(
             self.weights, self.batch_size, replacement=True, generator=self.generator
         )

@@ -3,6 +3,7 @@
 Promoted by 02_tokenizer.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -83,12 +84,13 @@ def _joined(texts: Iterable[str], document_start: str | None) -> Iterator[str]:
 def _documents(
     texts: Iterable[str], split_name: str, split: str | None, max_bytes: int | None
 ) -> Iterator[Document]:
-    taken = 0
+    room = math.inf if max_bytes is None else max_bytes
     for number, text in enumerate(texts):
         data = to_bytes(text)
-        if max_bytes is not None:
-            data = data[: max_bytes - taken].decode("utf-8", "ignore").encode()  # whole characters
+        if len(data) > room:
+            data = data[: int(room)].decode("utf-8", "ignore").encode()  # whole characters only
+            room = 0
         yield Document(f"{split_name}/{number:09d}", data, split)
-        taken += len(data)
-        if max_bytes is not None and taken > max_bytes - 4:  # less than one character left
+        room -= len(data)
+        if room <= 0:
             return

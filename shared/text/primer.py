@@ -3,35 +3,56 @@
 Promoted by 02_tokenizer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared.text.corpora import Document
 from shared.text.transcript import Message, parse, render
 
 PRIMER_PATH = Path(__file__).with_name("primer.txt")
+CHAIN_STEPS = (31, 13)  # how far up the file the two conversations before it stand
 
 
 def read_primer() -> Iterator[Document]:
-    """Each conversation of `primer.txt`, in three spellings; all of them are for training.
+    """The conversations of `primer.txt` in three spellings, alone and chained; all for training.
 
-    People write "hello", "Hello" and leave question marks out. A byte model sees
-    three different texts there, so it is shown all three.
+    People write "hello", "Hello" and leave question marks out: a byte model sees
+    three different texts there, so it is shown all three. And people ask again:
+    each conversation also comes last in a chain of three, so that what was said
+    before it does not keep the model from answering.
     """
-    for number, messages in enumerate(primer_conversations()):
-        for spelling in (_as_written, _capitalised, _unpunctuated):
-            respelt = [
-                Message(role, spelling(content) if role == "user" else content)
-                for role, content in messages
-            ]
-            name = f"primer/{number:03d}{spelling.__name__}"
-            yield Document(name, render(respelt).encode(), "train")
+    conversations = primer_conversations()
+    for number, messages in enumerate(conversations):
+        for spelling in SPELLINGS:
+            yield _document(f"{number:03d}{spelling.__name__}", messages, spelling)
+        before = [conversations[number - step] for step in CHAIN_STEPS]
+        chain = [message for part in before for message in _turns(part)]
+        spelling = SPELLINGS[number % len(SPELLINGS)]
+        yield _document(
+            f"{number:03d}_chained", _system(messages) + chain + _turns(messages), spelling
+        )
 
 
 def primer_conversations() -> list[list[Message]]:
     """The conversations of `primer.txt`, which stand there with a blank line between them."""
     blocks = PRIMER_PATH.read_text(encoding="utf-8").split("\n\n")
     return [parse(block.strip() + "\n") for block in blocks if block.strip()]
+
+
+def _document(name: str, messages: list[Message], spelling: Callable[[str], str]) -> Document:
+    respelt = [
+        Message(role, spelling(content) if role == "user" else content)
+        for role, content in messages
+    ]
+    return Document(f"primer/{name}", render(respelt).encode(), "train")
+
+
+def _system(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if message.role == "system"]
+
+
+def _turns(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if message.role != "system"]
 
 
 def _as_written(text: str) -> str:
@@ -44,3 +65,6 @@ def _capitalised(text: str) -> str:
 
 def _unpunctuated(text: str) -> str:
     return text.rstrip("?!.")
+
+
+SPELLINGS = (_as_written, _capitalised, _unpunctuated)

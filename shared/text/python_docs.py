@@ -11,7 +11,6 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-
 from pydoc_data.topics import topics
 
 from shared.text.corpora import Document

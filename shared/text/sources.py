@@ -73,7 +73,7 @@ def source_of_path(path: str | Path, weight: float = 1.0) -> Source:
         named_so = path.name.lower().endswith(suffixes)
         if named_so if path.is_file() else kind != "jsonl" and list_files(path, suffixes):
             return Source(f"{kind}:{path}", weight)
-    raise UserError(f"{path}: expected a folder with .md or .txt files, or a .md, .txt, .jsonl file")
+    raise UserError(f"{path}: expected a folder with .md or .txt files, or one such or .jsonl file")
 
 
 def read_source(source: Source) -> Iterator[Document]:
@@ -126,4 +126,3 @@ def fingerprint(source: Source) -> str:
         state = PRIMER_PATH.read_text(encoding="utf-8")
     options = {key: value for key, value in asdict(source).items() if key != "weight"}
     return hashlib.sha256(json.dumps([options, state]).encode()).hexdigest()
-

@@ -24,9 +24,7 @@ def split_by_name(name: str, valid_fraction: float) -> str:
     return VALIDATION if share < valid_fraction else TRAIN
 
 
-def split_documents(
-    documents: Iterable[Document], valid_fraction: float
-) -> Iterator[Document]:
+def split_documents(documents: Iterable[Document], valid_fraction: float) -> Iterator[Document]:
     """Gives every document a split: its own if it has one, or else by its name's hash.
 
     A single document is cut instead: its contiguous tail of `valid_fraction`

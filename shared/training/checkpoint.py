@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -88,8 +89,9 @@ def restore_state(checkpoint: str | Path, parts: dict[str, Any]) -> None:
         torch.set_rng_state(state["rng"]["cpu"])
         if torch.cuda.is_available() and "cuda" in state["rng"]:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"cannot resume from {checkpoint}: {error}") from error
+    except (KeyError, ValueError, RuntimeError, OSError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot resume from {checkpoint}: {reason}") from error
 
 
 def load_model(

@@ -163,10 +163,17 @@ def build_run(
         config.model.context_length,
         config.seed,
     )
-    precision = Precision(device, pick_dtype(config.precision, device))
-    optimizers = build_optimizers(model, config.train)
     return Run(
-        config, Path(folder), device, tokenizer, corpora, model, optimizers, batches, budget, precision
+        config=config,
+        folder=Path(folder),
+        device=device,
+        tokenizer=tokenizer,
+        corpora=corpora,
+        model=model,
+        optimizers=build_optimizers(model, config.train),
+        batches=batches,
+        budget=budget,
+        precision=Precision(device, pick_dtype(config.precision, device)),
     )
 
 
@@ -189,6 +196,4 @@ def build_schedule(settings: TrainConfig) -> Callable[[float], float]:
     """Progress -> learning-rate factor, as `settings` name it."""
     if settings.schedule == "cosine":
         return partial(warmup_cosine, warmup_share=settings.warmup)
-    return partial(
-        warmup_stable_decay, warmup_share=settings.warmup, decay_share=settings.decay
-    )
+    return partial(warmup_stable_decay, warmup_share=settings.warmup, decay_share=settings.decay)

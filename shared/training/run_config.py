@@ -111,7 +111,9 @@ class RunConfig:
 
 def build_parser(configs: Path) -> ArgumentParser:
     """The command line of a run: `--config` and every field of `RunConfig`."""
-    parser = ArgumentParser(description="Trains a model; any field can be set on the command line.")
+    parser = ArgumentParser(
+        description="Trains a model; any field can be set on the command line.", allow_abbrev=False
+    )
     known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml")))
     parser.add_argument("--config", action="config", help=f"one of {known}, or a .yaml file")
     parser.add_class_arguments(RunConfig)
@@ -124,13 +126,14 @@ def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
     Raises:
         UserError: neither a known name nor a file.
     """
-    resolved = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
-        flag, equals, name = argument.partition("=")
+    resolved, is_name = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
         if flag == "--config" and equals:
-            resolved += ["--config", str(config_path(name, configs))]
+            resolved += [flag, str(config_path(value, configs))]
         else:
-            resolved.append(str(config_path(argument, configs)) if previous == "--config" else argument)
+            resolved.append(str(config_path(argument, configs)) if is_name else argument)
+        is_name = argument == "--config"
     return resolved
 
 
@@ -149,7 +152,7 @@ def config_path(name: str, configs: Path) -> Path:
 
 def to_run_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
     """The parsed namespace as a `RunConfig`; other options of the parser are ignored."""
-    built = parser.instantiate_classes(namespace)
+    built = parser.instantiate(namespace)
     return RunConfig(**{item.name: built[item.name] for item in fields(RunConfig)})
 
 

@@ -1,0 +1,340 @@
+"""The full run: a config in, a run folder out; interrupted, resumed, refused by name."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import full_run
+import pytest
+import torch
+
+import shared.training.run_log as run_log
+from shared.errors import UserError
+from shared.training.plan import Plan, measure_plan
+from shared.training.run import build_run, build_schedule
+from shared.training.run_config import (
+    RunConfig,
+    TrainConfig,
+    build_parser,
+    differing_fields,
+    resolve_config_names,
+    to_run_config,
+)
+
+HERE = Path(full_run.__file__).parent
+CONFIGS = HERE / "configs"
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A config that trains in two seconds on a little text of its own."""
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"data: {{sources: [{{spec: primer}}], path: {text}, valid_fraction: 0.2}}\n"
+        "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
+        "train: {batch_size: 4, evaluations: 4}\n"
+        "budget: 24 steps\ndevice: cpu\nprecision: float32\n"
+    )
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch) -> Path:
+    """Runs and token files go below tmp_path."""
+    monkeypatch.setattr(full_run, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
+    return tmp_path / "runs"
+
+
+def parse(*arguments: str) -> RunConfig:
+    parser = build_parser(CONFIGS)
+    return to_run_config(parser, parser.parse_args(resolve_config_names(list(arguments), CONFIGS)))
+
+
+def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders):
+    full_run.main(["--config", str(config_file)])
+    folder = folders / "tiny"
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoints", "metrics.jsonl", "curves.png", "card.md",
+    }  # fmt: skip
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    entries = run_log.read_metrics(folder)
+    assert [e["step"] for e in entries if "loss" in e] == list(range(1, 25))
+    validated = [e["validation"]["text:text.txt"] for e in entries if "validation" in e]
+    assert len(validated) == 4 and validated[-1] < validated[0] < 8
+    card = (folder / "card.md").read_text()
+    for fact in (
+        "text:text.txt",
+        "primer",
+        "sha256",
+        "24 steps, 3,072 bytes",
+        "seed",
+        "user: hello",
+    ):
+        assert fact in card
+    assert str(config_file.parent) not in card  # a card is published: no folder of its owner
+
+
+def test_both_losses_fall(config_file, folders):
+    full_run.main(["--config", str(config_file), "--budget", "120 steps"])
+    entries = run_log.read_metrics(folders / "tiny")
+    losses = [e["loss"] for e in entries if "loss" in e]
+    validated = [e["validation"]["text:text.txt"] for e in entries if "validation" in e]
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    assert validated[-1] < 0.8 * validated[0]
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(config_file, folders, tmp_path):
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    full_run.main(["--config", str(config_file), "--out", whole])
+
+    class StopAfter9(full_run.Progress):
+        def update(self, *arguments, **fields):
+            self.count = getattr(self, "count", 0) + 1
+            if self.count == 9:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    original = full_run.Progress
+    full_run.Progress = StopAfter9
+    try:
+        full_run.main(["--config", str(config_file), "--out", parts])
+    finally:
+        full_run.Progress = original
+    assert not (Path(parts) / "card.md").exists()
+    full_run.main(["--config", str(config_file), "--out", parts, "--resume"])
+
+    weights = [
+        full_run.list_checkpoints(Path(folder) / "checkpoints")[-1] / "model.safetensors"
+        for folder in (whole, parts)
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    losses = [
+        [e["loss"] for e in run_log.read_metrics(Path(folder)) if "loss" in e]
+        for folder in (whole, parts)
+    ]
+    assert losses[0] == losses[1]  # and the log has neither gaps nor repetitions
+
+
+def test_ctrl_c_in_a_real_process_saves_and_says_how_to_resume(config_file, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, str(HERE / "full_run.py"), "--config", str(config_file)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "--budget", "100000 steps"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert "with --resume" in shown
+    assert full_run.list_checkpoints(out / "checkpoints")
+
+
+def test_an_existing_run_is_neither_overwritten_nor_forgotten(config_file, folders):
+    full_run.main(["--config", str(config_file)])
+    before = (folders / "tiny" / "card.md").read_text()
+    with pytest.raises(UserError, match="already holds a run: --resume"):
+        full_run.main(["--config", str(config_file)])
+    full_run.main(["--config", str(config_file), "--fresh"])
+    aside = next(path for path in folders.iterdir() if re.fullmatch(r"tiny-\d+-\d+", path.name))
+    assert (aside / "card.md").read_text() == before
+    assert (folders / "tiny" / "card.md").exists()
+
+
+def test_resuming_a_finished_run_does_nothing(config_file, folders, capsys):
+    full_run.main(["--config", str(config_file)])
+    before = (folders / "tiny" / "metrics.jsonl").read_bytes()
+    full_run.main(["--config", str(config_file), "--resume"])
+    assert "finished already" in capsys.readouterr().out
+    assert (folders / "tiny" / "metrics.jsonl").read_bytes() == before
+
+
+def test_resuming_under_another_config_names_the_fields(config_file, folders):
+    full_run.main(["--config", str(config_file)])
+    with pytest.raises(UserError, match=r"train\.learning_rate was 0\.003 and is now 0\.1"):
+        full_run.main(["--config", str(config_file), "--resume", "--train.learning_rate", "0.1"])
+
+
+def test_resuming_on_changed_text_is_refused(config_file, folders, tmp_path):
+    full_run.main(["--config", str(config_file)])
+    (tmp_path / "text.txt").write_text("quite another text. " * 200)
+    with pytest.raises(UserError, match="the text of its corpora has changed"):
+        full_run.main(["--config", str(config_file), "--resume"])
+
+
+def test_a_save_comes_before_every_validation(config_file, folders, monkeypatch):
+    """A crash in validation must find the work already on disk."""
+
+    def crash(*arguments):
+        raise RuntimeError("validation crashed")
+
+    monkeypatch.setattr(full_run.Run, "validate", crash)
+    with pytest.raises(RuntimeError, match="validation crashed"):
+        full_run.main(["--config", str(config_file)])
+    saved = full_run.list_checkpoints(folders / "tiny" / "checkpoints")
+    assert [path.name for path in saved] == ["step-0000006"]
+
+
+def test_divergence_names_the_step_and_the_last_good_checkpoint(config_file, folders, monkeypatch):
+    def explode(self):
+        yield from self.good_steps()
+        raise full_run.TrainingDiverged("step 8: loss nan, gradient norm nan")
+
+    original = full_run.Run.steps
+    monkeypatch.setattr(
+        full_run.Run, "good_steps", lambda self: islice(original(self), 7),
+        raising=False,
+    )  # fmt: skip
+    monkeypatch.setattr(full_run.Run, "steps", explode)
+    with pytest.raises(
+        UserError, match=r"step 8: loss nan.*last good checkpoint is .*step-0000006"
+    ):
+        full_run.main(["--config", str(config_file)])
+
+
+# --- configs and the command line
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_shipped_config_is_whole(name):
+    config = parse("--config", name)
+    assert config.model.vocab_size == 256
+    assert any(source.spec == "primer" for source in config.data.sources)
+    schedule = build_schedule(config.train)
+    assert schedule(0.2) > 0.5 > schedule(1.0)
+
+
+def test_any_field_can_be_set_on_the_command_line():
+    config = parse("--config", "quick", "--model.n_layers", "8", "--train.optimizer=adamw")
+    assert config.model.n_layers == 8 and config.train.optimizer == "adamw"
+    assert config.model.d_model == parse("--config", "quick").model.d_model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--model.n_layer", "8"], "n_layer"),
+        (["--model.n_layers", "many"], "n_layers"),
+        (["--train.optimizer", "sgd"], "optimizer"),
+        (["--precision", "int8"], "precision"),
+    ],
+)
+def test_unknown_and_ill_typed_fields_are_refused_by_name_with_exit_code_2(
+    arguments, named, capsys
+):
+    with pytest.raises(SystemExit) as left:
+        parse("--config", "quick", *arguments)
+    assert left.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_an_unknown_field_in_a_file_is_refused_by_name(tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("model: {n_layres: 3}\n")
+    with pytest.raises(SystemExit) as left:
+        parse("--config", str(path))
+    assert left.value.code == 2
+    assert "n_layres" in capsys.readouterr().err
+
+
+def test_an_unknown_config_lists_the_known_ones():
+    with pytest.raises(UserError, match="pick one of gpu, laptop, laptop-8gb, quick"):
+        parse("--config", "enormous")
+
+
+def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(HERE / "full_run.py"), *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_help_explains_every_field(tmp_path):
+    shown = " ".join(script("--help", cwd=tmp_path).stdout.split())
+    for sentence in (
+        "blocks, one after another", "peak learning rate of muon", "how long to train",
+        "your own text, joined to the sources", "wavelengths run from",
+    ):  # fmt: skip
+        assert sentence in shown, sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config", "nonsense"], "error: no config 'nonsense'"),
+        (["--config", "quick", "--device", "tpu"], "error: no device 'tpu' here"),
+        (["--config", "quick", "--budget", "soon"], "error: budget 'soon'"),
+        (["--config", "quick", "--data.path", "/no/where"], "error: no such file or folder"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, line, tmp_path):
+    done = script(*arguments, "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_that_do_not_fit_say_what_to_do(tmp_path):
+    done = script("--config", "quick", "--model.n_heads", "5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not divide into n_heads 5" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_differing_fields_ignores_where_a_run_happens():
+    config = RunConfig()
+    saved = json.loads(json.dumps(asdict(config)))
+    saved |= {"device": "cuda", "out": "elsewhere"}
+    assert differing_fields(saved, config) == []
+    saved["model"]["n_layers"] = 99
+    assert differing_fields(saved, config) == ["model.n_layers was 99 and is now 4"]
+
+
+# --- the log and the plan
+
+
+def test_a_torn_last_line_of_the_log_is_survived(tmp_path):
+    run_log.append_metrics(tmp_path, {"step": 1, "loss": 2.0})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "lo')
+    assert run_log.read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+    run_log.rewind_metrics(tmp_path, 1)
+    run_log.append_metrics(tmp_path, {"step": 2, "loss": 1.0})
+    assert [e["step"] for e in run_log.read_metrics(tmp_path)] == [1, 2]
+
+
+def test_a_plan_measures_and_judges(config_file):
+    plan = measure_plan(parse("--config", str(config_file)), steps=2)
+    assert plan.tokens_per_second > 0
+    assert plan.bytes_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
+    assert plan.fits and plan.memory > 16 * plan.parameters
+    assert not Plan(1, 1.0, memory=81, available=100).fits
+
+
+def test_plan_prints_one_row_for_the_config(config_file, capsys):
+    full_run.main(["--config", str(config_file), "--plan"])
+    shown = capsys.readouterr().out
+    assert "tiny" in shown and "yes" in shown
+
+
+def test_the_run_begins_from_its_seed(config_file, tmp_path):
+    config = parse("--config", str(config_file))
+    one, two = (build_run(config, tmp_path / n, tmp_path / "data") for n in "ab")
+    assert torch.equal(one.model.head.weight, two.model.head.weight)
+    assert torch.equal(next(one.batches)[0], next(two.batches)[0])
+
+
+def test_train_settings_out_of_range_are_refused():
+    with pytest.raises(UserError, match=r"train\.batch_size is 0"):
+        TrainConfig(batch_size=0)

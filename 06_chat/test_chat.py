@@ -1,0 +1,354 @@
+"""Chat: sampling by hand, cached = uncached, whole turns, a terminal that forgives."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import chat
+import pytest
+import torch
+
+from shared.chat.generation import stream_ids
+from shared.chat.kv_cache import KVCache
+from shared.chat.sampling import (
+    SamplingSettings,
+    keep_top_k,
+    keep_top_p,
+    next_token,
+    penalize_repetition,
+)
+from shared.chat.session import ChatSession, _Visible, fit_turns, stream_reply
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.text.transcript import Message, parse, render_prompt
+from shared.training.checkpoint import save_checkpoint
+from shared.training.sampler import continue_text
+
+HERE = Path(chat.__file__).parent
+GREEDY = SamplingSettings(temperature=0, max_new_bytes=20)
+LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
+NONE = float("-inf")
+
+
+# --- sampling
+
+
+def test_top_k_by_hand():
+    assert keep_top_k(LOGITS, 2).exp().tolist() == [0.5, 0.25, 0.0, 0.0]
+    assert torch.equal(keep_top_k(LOGITS, 0), LOGITS) and torch.equal(keep_top_k(LOGITS, 9), LOGITS)
+    assert keep_top_k(torch.zeros(5), 2).isfinite().sum() == 2  # ties too keep exactly k
+
+
+@pytest.mark.parametrize(
+    ("p", "kept"), [(0.4, 1), (0.5, 1), (0.51, 2), (0.75, 2), (0.8, 3), (1, 4)]
+)
+def test_top_p_keeps_the_fewest_that_reach_p(p, kept):
+    shuffled = LOGITS[torch.tensor([2, 0, 3, 1])]
+    left = keep_top_p(shuffled, p)
+    assert left.isfinite().sum() == kept
+    assert left.argmax() == 1
+
+
+def test_temperature_sharpens_and_flattens():
+    def share_of_best(temperature: float) -> float:
+        generator = torch.Generator().manual_seed(0)
+        settings = SamplingSettings(temperature=temperature, top_p=1)
+        drawn = [next_token(LOGITS, settings, generator) for _ in range(4000)]
+        return drawn.count(0) / 4000
+
+    assert share_of_best(1.0) == pytest.approx(0.5, abs=0.03)
+    assert share_of_best(0.5) == pytest.approx(0.25 / 0.34375, abs=0.03)  # shares squared
+    assert share_of_best(0) == 1
+
+
+def test_repetition_penalty_by_hand():
+    logits = torch.tensor([2.0, -2.0, 2.0])
+    assert penalize_repetition(logits, [0, 1, 1], 2.0).tolist() == [1.0, -4.0, 2.0]
+    assert torch.equal(penalize_repetition(logits, [], 2.0), logits)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.5},
+        {"top_k": -1}, {"max_new_bytes": 0}, {"repetition_penalty": 0}, {"seed": -1},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        SamplingSettings(**wrong)
+
+
+# --- the cache
+
+
+def test_cached_logits_equal_uncached_ones_byte_by_byte(tiny_model, tiny_config):
+    ids = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = tiny_model(ids)
+        cache = KVCache(tiny_config)
+        steps = [tiny_model(ids[:, t : t + 1], cache) for t in range(32)]
+    assert torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-4)
+    assert cache.length == 32
+
+
+@pytest.mark.parametrize("pieces", [[32], [1, 31], [5, 1, 7, 19], [16, 16]])
+def test_cached_logits_equal_uncached_ones_in_pieces_of_any_size(pieces, tiny_model, tiny_config):
+    ids = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
+    cache = KVCache(tiny_config, batch_size=2)
+    with torch.no_grad():
+        parts = [tiny_model(piece, cache) for piece in ids.split(pieces, dim=1)]
+        assert torch.allclose(torch.cat(parts, dim=1), tiny_model(ids), atol=1e-4)
+
+
+def test_greedy_text_with_the_cache_is_the_text_without(tiny_model):
+    prompt = list(b"once upon")
+    cached = [*prompt, *stream_ids(tiny_model, prompt, replace(GREEDY, max_new_bytes=23))]
+    assert cached == continue_text(tiny_model, prompt, 23)
+
+
+def test_two_conversations_do_not_mix(tiny_model):
+    one, two = list(b"first talk"), list(b"another")
+    alone = [list(stream_ids(tiny_model, prompt, GREEDY)) for prompt in (one, two)]
+    streams = [stream_ids(tiny_model, prompt, GREEDY) for prompt in (one, two)]
+    turns = [[next(stream) for stream in streams] for _ in range(20)]
+    assert [list(ids) for ids in zip(*turns, strict=True)] == alone
+
+
+def test_the_same_seed_draws_the_same_text(tiny_model):
+    def drawn(seed: int | None) -> list[int]:
+        settings = SamplingSettings(temperature=1, top_p=1, max_new_bytes=20, seed=seed)
+        return list(stream_ids(tiny_model, [1], settings))
+
+    assert drawn(3) == drawn(3) != drawn(4)
+    assert drawn(None) != drawn(None)
+
+
+def test_text_goes_on_past_the_context(tiny_model):
+    long = replace(GREEDY, max_new_bytes=100)
+    assert len(list(stream_ids(tiny_model, [1, 2], long))) == 100
+    assert len(list(stream_ids(tiny_model, list(range(200)), GREEDY))) == 20
+
+
+def test_an_abandoned_stream_stops_computing(tiny_model):
+    stream = stream_ids(tiny_model, [1], GREEDY)
+    next(stream)
+    stream.close()
+    assert list(stream) == []
+
+
+# --- replies
+
+
+class Parrot(torch.nn.Module):
+    """Says a fixed text whatever it is asked: a model whose replies are known."""
+
+    def __init__(self, model, text: bytes, prompt_length: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.config, self.text, self.at = model.config, text, 0
+
+    def forward(self, ids, cache):
+        logits = torch.zeros(1, ids.shape[1], 256)
+        logits[0, -1, self.text[min(self.at, len(self.text) - 1)]] = 100.0
+        self.at += 1
+        for layer in cache.layers:
+            layer.length += ids.shape[1]
+        return logits
+
+
+@pytest.fixture
+def wide_model(tiny_model):
+    tiny_model.config = replace(tiny_model.config, context_length=256)
+    return tiny_model
+
+
+def reply_of(model, tokenizer, text: bytes, max_new_bytes=200, messages=None):
+    parrot = Parrot(model, text, 0)
+    settings = SamplingSettings(temperature=0, max_new_bytes=max_new_bytes)
+    messages = messages or [Message("user", "hi")]
+    return list(stream_reply(parrot, tokenizer, messages, settings))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b" Hello!\nuser: more", "Hello!"),
+        (b" Hello!\n\x1e", "Hello!"),
+        (b" Two\nlines.\nassistant: x", "Two\nlines."),
+        (b" the user: no mark\n\x1e", "the user: no mark"),
+        (b" a\nuse of it\n\x1e", "a\nuse of it"),
+        ("  é 👋\nuser:".encode(), "é 👋"),
+        (b"\nuser:", ""),
+    ],
+)
+def test_a_reply_ends_at_the_next_turn_or_the_end_of_the_document(
+    said, shown, wide_model, tokenizer
+):
+    pieces = reply_of(wide_model, tokenizer, said)
+    assert "".join(piece.text for piece in pieces) == shown
+    assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_a_reply_is_streamed_and_no_character_is_cut(wide_model, tokenizer):
+    pieces = reply_of(wide_model, tokenizer, " aé👋\x1e".encode())
+    assert [piece.text for piece in pieces] == ["a", "é", "👋", ""]
+
+
+def test_a_reply_that_is_too_long_ends_with_length(wide_model, tokenizer):
+    pieces = reply_of(wide_model, tokenizer, b" " + b"x" * 50, max_new_bytes=10)
+    assert "".join(piece.text for piece in pieces) == "x" * 9
+    assert pieces[-1].finish_reason == "length"
+    assert pieces[-1].reply_bytes == 10
+    assert pieces[-1].prompt_bytes == len("\x1euser: hi\nassistant:")
+
+
+def test_a_half_character_at_the_limit_is_shown_as_replaced(wide_model, tokenizer):
+    pieces = reply_of(wide_model, tokenizer, " é".encode(), max_new_bytes=2)
+    assert "".join(piece.text for piece in pieces) == "\ufffd"
+
+
+def test_held_back_text_is_shown_once_it_cannot_be_a_mark():
+    visible = _Visible()
+    assert [visible.add(c) for c in "a\nus"] == ["a", "", "", ""]
+    assert visible.add("x") == "\nusx"
+
+
+def test_nothing_to_reply_to_is_refused(wide_model, tokenizer):
+    with pytest.raises(UserError, match="messages is empty"):
+        next(stream_reply(wide_model, tokenizer, [], GREEDY))
+
+
+def test_the_oldest_whole_turns_are_dropped_and_the_system_message_stays(tokenizer):
+    messages = [Message("system", "Be kind.")]
+    for number in range(20):
+        messages += [Message("user", f"question {number}"), Message("assistant", "answer")]
+    messages.append(Message("user", "last"))
+    ids = fit_turns(messages, [], tokenizer, context_length=200)
+    text = tokenizer.decode(ids).removeprefix("\x1e").removesuffix("assistant:")
+    kept = parse(text)
+    assert len(ids) <= 150
+    assert kept[0] == messages[0] and kept[-1] == messages[-1]
+    assert kept[1:] == messages[-len(kept) + 1 :] and kept[1].role == "user"
+    one_more = kept[:1] + messages[-len(kept) - 1 :]
+    assert len(render_prompt(one_more)) + 1 > 150  # no more was dropped than had to be
+
+
+def test_one_turn_longer_than_the_context_keeps_its_end(tokenizer):
+    ids = fit_turns([Message("user", "x" * 500 + "end")], [1, 2], tokenizer, context_length=100)
+    assert len(ids) == 75
+    assert tokenizer.decode(ids[:-2]).endswith("xend\nassistant:") and ids[-2:] == [1, 2]
+
+
+def test_a_reply_goes_on_when_the_window_fills(tiny_model, tokenizer):
+    """The context is 32 bytes; the reply alone is longer."""
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    pieces = list(stream_reply(tiny_model, tokenizer, messages, replace(GREEDY, max_new_bytes=80)))
+    assert pieces[-1].reply_bytes == 80 or pieces[-1].finish_reason == "stop"
+
+
+def test_a_session_remembers_and_keeps_what_was_said_when_cut_short(wide_model, tokenizer):
+    session = ChatSession(Parrot(wide_model, b" Hello!\x1e", 0), tokenizer, GREEDY)
+    session.set_system("Be brief.")
+    pieces = session.say("hi")
+    assert next(pieces).text == "H" and next(pieces).text == "e"
+    pieces.close()
+    assert session.messages == [
+        Message("system", "Be brief."), Message("user", "hi"), Message("assistant", "He"),
+    ]  # fmt: skip
+    session.reset()
+    assert session.messages == [Message("system", "Be brief.")]
+    session.set_system("")
+    assert session.messages == []
+
+
+# --- the terminal
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_config, tokenizer, tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = Transformer(replace(tiny_config, context_length=128))
+    return save_checkpoint(tmp_path_factory.mktemp("run"), 1, model, tokenizer, {}, {})
+
+
+def script(name: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(HERE / name), "--device", "cpu", *arguments],
+        input=stdin, capture_output=True, timeout=120, env=os.environ | {"PYTHONUTF8": "1"},
+    )  # fmt: skip
+
+
+def test_piped_input_is_answered_line_by_line(checkpoint, tmp_path):
+    saved = tmp_path / "talk.txt"
+    lines = (
+        f"hello\n/set temperature 0\n/system Be brief.\nwhat are you?\n/save {saved}\n/nonsense\n"
+    )
+    done = script(
+        "chat.py", "--checkpoint", str(checkpoint), "--seed", "1", "--max_new_bytes", "15",
+        stdin=lines.encode(),
+    )  # fmt: skip
+    shown = done.stdout.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    assert shown.count("assistant: ") == 2 and "(temperature is now 0)" in shown
+    assert "unknown command /nonsense" in done.stderr.decode()
+    assert [m.role for m in parse(saved.read_text(errors="replace"))] == [
+        "system", "user", "assistant", "user", "assistant",
+    ]  # fmt: skip
+
+
+def test_bytes_that_are_not_utf8_are_read_and_kept(checkpoint):
+    done = script(
+        "chat.py", "--checkpoint", str(checkpoint), "--max_new_bytes", "5", stdin=b"caf\xe9 \xff\n"
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"assistant: " in done.stdout
+
+
+def test_generate_explains_and_continues(checkpoint):
+    done = script(
+        "generate.py", "--checkpoint", str(checkpoint), "--prompt", "abc", "--temperature", "0",
+        "--max_new_bytes", "12",
+    )  # fmt: skip
+    shown = done.stdout.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    assert "cache, layer  (B, K, T, D) = (1, 2, 128, 8), 4 filled" in shown
+    assert "bytes/s" in shown
+
+
+def test_generate_interactive_reads_prompts_until_the_input_ends(checkpoint):
+    done = script(
+        "generate.py", "--checkpoint", str(checkpoint), "--interactive", "--max_new_bytes", "5",
+        stdin=b"one\ntwo\n",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"bytes/s") == 2
+
+
+@pytest.mark.parametrize("name", ["chat.py", "generate.py"])
+def test_no_checkpoint_is_one_line(name, tmp_path):
+    done = script(name, "--checkpoint", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: no checkpoint in") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/set", "temperature 0"), ("/set top_k 5", "top_k is now 5"),
+        ("/set seed none", "seed is now none"), ("/help", "/reset"), ("/reset", "forgotten"),
+    ],
+)  # fmt: skip
+def test_commands_answer(line, message, wide_model, tokenizer):
+    assert message in chat.command(ChatSession(wide_model, tokenizer, GREEDY), line)
+
+
+@pytest.mark.parametrize(
+    "line", ["/set heat 3", "/set top_k x", "/set top_p 7", "/save", "/dance", "/save /dev/null/x"]
+)
+def test_wrong_commands_are_refused_in_words(line, wide_model, tokenizer):
+    with pytest.raises(UserError):
+        chat.command(ChatSession(wide_model, tokenizer, GREEDY), line)
