@@ -66,6 +66,8 @@ def test_the_fastest_right_dtype_wins_and_a_wrong_one_never_does():
     assert fastest_right_dtype([report(fp32, 100), report(bf16, 400, error=0.5)]) == fp32
     assert fastest_right_dtype([report(fp32, 100), report(fp16, 400, error=math.nan)]) == fp32
     assert fastest_right_dtype([report(fp32, 100), report(bf16, 105)]) == fp32
+    assert fastest_right_dtype([report(bf16, 400), report(fp16, 500)]) == bf16
+    assert fastest_right_dtype([report(bf16, 400), report(fp16, 600)]) == fp16
     assert fastest_right_dtype([report(bf16, 400, error=9), report(fp16, 1, error=9)]) == fp32
 
 

@@ -9,7 +9,6 @@ python 05_full_run/full_run.py --plan
 import math
 import multiprocessing
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ from shared.training.run_config import (
     to_run_config,
 )
 from shared.training.run_log import append_metrics, draw_curves
+from shared.training.stop_signal import stop_signal
 
 HERE = Path(__file__).resolve().parent
 CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", HERE / "data"
@@ -110,7 +110,7 @@ def train_and_log(run: Run) -> bool:
     settings = run.config.train
     due = math.floor(run.budget.progress * settings.evaluations) + 1
     saved_at = time.monotonic()
-    with progress_bar(run) as show, stop_signal() as stopped:
+    with progress_bar(run) as show, stop_signal(console.print) as stopped:
         try:
             for record in run.steps():
                 append_metrics(run.folder, entry_of(record))
@@ -197,25 +197,6 @@ def progress_bar(run: Run) -> Iterator:
             )
 
         yield show
-
-
-@contextmanager
-def stop_signal() -> Iterator:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag; a second one stops at once."""
-    received = []
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        console.print("finishing this step, then saving ... (again to stop at once)")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def print_plans(paths: list[Path], arguments: list[str]) -> None:

@@ -22,7 +22,9 @@ except ImportError:
 # may be off by about the rounding step of the dtype. Apple's and other drivers
 # have returned results off by 100 %: these limits are far from both.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-CANDIDATE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# How much faster a dtype must be than float32 to be preferred: bfloat16 rounds, and
+# float16 besides overflows, so its gradients need scaling.
+HANDICAP = {torch.float32: 1.0, torch.bfloat16: 1.1, torch.float16: 1.5}
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def matmul_error(device: torch.device, dtype: torch.dtype, size: int = 256, seed
 def measure_dtypes(device: torch.device) -> list[DtypeReport]:
     """Rate and error of each dtype that the device can multiply at all."""
     reports = []
-    for dtype in CANDIDATE_DTYPES:
+    for dtype in HANDICAP:
         try:
             error = matmul_error(device, dtype)
             reports.append(DtypeReport(dtype, matmul_gflops(device, dtype), error))
@@ -169,10 +171,9 @@ def measure_dtypes(device: torch.device) -> list[DtypeReport]:
 
 
 def fastest_right_dtype(reports: list[DtypeReport]) -> torch.dtype:
-    """The fastest dtype whose products are right; float32 if none is.
+    """The dtype worth training in: the fastest whose products are right; float32 if none is.
 
-    A half-width dtype must win by a tenth: below that its rounding buys nothing.
+    A coarser dtype must be faster by its `HANDICAP`.
     """
-    rates = {r.dtype: r.gflops for r in reports if r.right}
-    best = max(rates, key=rates.get, default=torch.float32)
-    return best if rates.get(best, 0) > 1.1 * rates.get(torch.float32, 0) else torch.float32
+    worth = {r.dtype: r.gflops / HANDICAP[r.dtype] for r in reports if r.right}
+    return max(worth, key=worth.get, default=torch.float32)

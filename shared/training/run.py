@@ -149,11 +149,8 @@ def build_run(
     budget = parse_budget(config.budget)
     if config.model.vocab_size != tokenizer.vocab_size:
         raise UserError(f"model.vocab_size is {config.model.vocab_size}; bytes need 256")
-    fraction = config.data.valid_fraction
-    corpora = [
-        load_corpus(source, data_folder, tokenizer, fraction, on_bytes)
-        for source in config.data.all_sources()
-    ]
+    settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes
+    corpora = [load_corpus(source, *settings) for source in config.data.all_sources()]
     seed_everything(config.seed)
     model = Transformer(config.model).to(device)
     batches = Batches(

@@ -38,8 +38,8 @@ def rewind_metrics(folder: Path, step: int) -> None:
         partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
 
-def draw_curves(folder: Path, title: str) -> Path:
-    """Draws training and validation loss against steps, in bits per byte, into `curves.png`."""
+def draw_curves(folder: Path, title: str, path: Path | None = None) -> Path:
+    """Draws both losses against steps, in bits per byte, into `path` or the run's `curves.png`."""
     import matplotlib
 
     matplotlib.use("Agg")  # no screen needed
@@ -59,15 +59,17 @@ def draw_curves(folder: Path, title: str) -> Path:
     axes.set(xlabel="step", ylabel="bits per byte", title=title, ylim=(0, 8.4))
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_file(folder / CURVES_FILE) as partial:
+    path = path or folder / CURVES_FILE
+    with atomic_file(path) as partial:
         figure.savefig(partial, dpi=120)
     pyplot.close(figure)
-    return folder / CURVES_FILE
+    return path
 
 
-def _smoothed(points: list[tuple[int, float]], keep: float = 0.95) -> list[tuple[int, float]]:
-    smooth, value = [], points[0][1]
-    for step, loss in points:
+def _smoothed(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    smooth, value = [], 0.0
+    for seen, (step, loss) in enumerate(points):
+        keep = min(0.95, seen / (seen + 1))  # a plain mean at first, so the start is no lag
         value = keep * value + (1 - keep) * loss
         smooth.append((step, value))
     return smooth

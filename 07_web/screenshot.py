@@ -1,0 +1,67 @@
+"""Draws `figures/page.png`: the chat page in a real browser, after a short talk.
+
+    python 07_web/screenshot.py
+
+Needs the test extras and an installed Chromium or Chrome.
+"""
+
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+from serve import facts_of
+from waitress.server import create_server
+from web_app import create_app
+
+from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError, one_line_errors
+from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+
+FIGURE = Path(__file__).with_name("figures") / "page.png"
+TALK = ("hello", "What are you?", "how does attention work?", "thank you")
+
+
+def main(arguments: list[str]) -> None:
+    """Serves the model, talks to it in the page, saves what a person would see."""
+    browser_path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if browser_path is None:
+        raise UserError("no Chromium or Chrome found: install one to draw the page")
+    checkpoint = find_checkpoint(arguments[0] if arguments else DEFAULT_RUN)
+    model, tokenizer = load_model(checkpoint)
+    settings = SamplingSettings(temperature=0.3, seed=1)
+    app = create_app(model, tokenizer, defaults=settings, facts=facts_of(model, checkpoint))
+    server = create_server(app, host="127.0.0.1", port=0)
+    threading.Thread(target=server.run, daemon=True).start()
+    talk(f"http://127.0.0.1:{server.effective_port}", browser_path)
+    print(f"drawn: {FIGURE}")
+
+
+def talk(address: str, browser_path: str) -> None:
+    """Types each line of `TALK`, waits for its reply, then takes the picture."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 760, "height": 720}, device_scale_factor=1.5)
+        page.goto(address)
+        page.get_by_text("Settings").click()
+        page.get_by_label("Seed").fill("1")
+        page.locator("#temperature").fill("0.3")
+        page.get_by_text("Settings").click()
+        for number, line in enumerate(TALK, start=1):
+            page.get_by_label("Your message").fill(line)
+            page.keyboard.press("Enter")
+            page.wait_for_function(
+                "n => document.querySelectorAll('.turn.assistant:not(.writing)').length === n",
+                arg=number,
+            )
+        FIGURE.parent.mkdir(exist_ok=True)
+        page.screenshot(path=FIGURE)
+        browser.close()
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])
