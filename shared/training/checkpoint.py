@@ -56,8 +56,8 @@ def save_checkpoint(
         torch.save(collect_state(parts), place / STATE_FILE)
         sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
         (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in [*list_checkpoints(folder)[:-keep], *folder.glob(".step-*.partial")]:
+        shutil.rmtree(old, ignore_errors=True)  # the partial ones are those of a killed process
     return folder / f"step-{step:07d}"
 
 
