@@ -29,12 +29,21 @@ def atomic_folder(place: str | Path) -> Iterator[Path]:
         yield partial
         for file in partial.iterdir():
             _flush_to_disk(file)
-        shutil.rmtree(place, ignore_errors=True)
+        remove_folder(place)
         partial.rename(place)
     except OSError as error:
         raise UserError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(place: str | Path) -> None:
+    """Removes a folder so that a crash half way leaves none of its name; absent is fine."""
+    place = Path(place)
+    if place.exists():
+        doomed = place.with_name(f".{place.name}.{os.getpid()}.removed.partial")
+        place.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextmanager

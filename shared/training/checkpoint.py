@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from shared.errors import UserError
-from shared.files import atomic_folder
+from shared.files import atomic_folder, remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
 from shared.text.tokenizer import ByteTokenizer, load_tokenizer
@@ -56,8 +56,10 @@ def save_checkpoint(
         torch.save(collect_state(parts), place / STATE_FILE)
         sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
         (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
-    for old in [*list_checkpoints(folder)[:-keep], *folder.glob(".step-*.partial")]:
-        shutil.rmtree(old, ignore_errors=True)  # the partial ones are those of a killed process
+    for old in list_checkpoints(folder)[:-keep]:
+        remove_folder(old)
+    for left in folder.glob(".step-*.partial"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     return folder / f"step-{step:07d}"
 
 
