@@ -15,9 +15,9 @@ SHARED = ROOT / "shared"
 # Module -> the milestone that promotes it. Rooms in the order in which they may be imported.
 TABLE = {
     "errors": 1, "device": 1, "files": 2,
-    "text.tokenizer": 2, "text.corpora": 2, "text.hub": 2, "text.python_docs": 2,
-    "text.primer": 2, "text.sources": 2, "text.splits": 2, "text.token_file": 2,
-    "text.batches": 2, "text.transcript": 2,
+    "text.tokenizer": 2, "text.file_tree": 2, "text.corpora": 2, "text.hub": 2,
+    "text.python_docs": 2, "text.primer": 2, "text.sources": 2, "text.splits": 2,
+    "text.token_file": 2, "text.batches": 2, "text.transcript": 2,
     "model.config": 3, "model.norms": 3, "model.positions": 3, "model.causal_attention": 3,
     "model.feedforward": 3, "model.transformer": 3, "model.weights": 3,
     "training.loss": 4, "training.optimizer": 4, "training.schedule": 4, "training.budget": 4,
@@ -54,7 +54,9 @@ def shared_imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
-            found.add(node.module.removeprefix("shared."))
+            module = node.module.removeprefix("shared.")
+            of_a_room = module in ROOMS
+            found |= {f"{module}.{a.name}" for a in node.names} if of_a_room else {module}
         elif isinstance(node, ast.ImportFrom) and node.module == "shared":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):

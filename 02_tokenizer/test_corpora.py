@@ -3,15 +3,18 @@
 import json
 import lzma
 import random
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-import shared.text.hub as hub
-import shared.text.token_file as token_file
 from shared.errors import UserError
+from shared.text import hub, token_file
 from shared.text.corpora import Document, read_jsonl, read_markdown, read_text
 from shared.text.python_docs import docstrings, read_python_docs
 from shared.text.sources import Source, fingerprint, read_source, source_of_path
@@ -137,6 +140,42 @@ def test_an_unreachable_data_set_names_what_works_offline(tmp_path, monkeypatch)
         list(hub.read_hub(str(tmp_path / "nothing-here")))
 
 
+SCHEMAS = {
+    # data set: (columns of one row, options of its ready config, splits it has)
+    "wikitext": ({"text": " = Title = \n"}, {"document_start": r"^ = [^=](.*[^=])? = \n$"},
+                 ("train", "validation", "test")),
+    "pg19": ({"short_book_title": "Emma", "publication_date": 1815, "url": "u", "text": "Emma é"},
+             {"streaming": True, "max_bytes": 100}, ("train", "validation", "test")),
+    "TinyStories": ({"text": "Once."}, {"streaming": True}, ("train", "validation")),
+    "openwebtext": ({"text": "A page."}, {"streaming": True}, ("train",)),
+    "wikipedia": ({"id": "1", "url": "u", "title": "T", "text": "An article."}, {"streaming": True},
+                  ("train",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_known_data_set_is_read_from_parquet_in_its_own_schema(name, tmp_path):
+    row, options, splits = SCHEMAS[name]
+    (tmp_path / "data").mkdir()
+    for split in splits:
+        table = pyarrow.Table.from_pylist([row, row])
+        parquet.write_table(table, tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    documents = list(hub.read_hub(str(tmp_path), **options))
+    official = ["train", "validation"] if "validation" in splits else [None]  # none: by hash
+    assert [d.split for d in documents] == [split for split in official for _ in range(2)]
+    assert all(d.data == row["text"].encode() for d in documents)
+
+
+def test_a_download_that_breaks_off_says_to_run_again(monkeypatch):
+    def rows():
+        yield {"text": "one"}
+        raise ConnectionError("the wifi went away")
+
+    monkeypatch.setattr(hub, "_load", lambda *a: {"train": rows()})
+    with pytest.raises(UserError, match=r"wifi went away\. Run the same command again"):
+        list(hub.read_hub("x"))
+
+
 def test_a_wrong_text_field_lists_the_right_ones(monkeypatch):
     monkeypatch.setattr(hub, "_load", lambda *a: {"train": [{"title": "t", "body": "b"}]})
     with pytest.raises(UserError, match="no text field 'text'; it has: title, body"):
@@ -160,7 +199,7 @@ def test_ones_own_path_is_recognised_by_what_is_there(tmp_path):
     assert source_of_path(tmp_path / "texts").kind == "text"
     assert source_of_path(tmp_path / "c.jsonl.xz").kind == "jsonl"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="expected a folder with"):
+    with pytest.raises(UserError, match=r"expected a folder or \.zip with"):
         source_of_path(tmp_path / "empty")
 
 
@@ -253,7 +292,7 @@ def test_a_half_written_corpus_is_rebuilt(damage, notes, tmp_path, tokenizer):
 
 
 def test_a_reader_that_fails_leaves_nothing_behind(notes, tmp_path, tokenizer, monkeypatch):
-    def failing(source):
+    def failing(source, on_skip):
         yield Document("a", b"text")
         raise UserError("the disk went away")
 
@@ -261,6 +300,29 @@ def test_a_reader_that_fails_leaves_nothing_behind(notes, tmp_path, tokenizer, m
     with pytest.raises(UserError, match="the disk went away"):
         load_corpus(notes, tmp_path / "data", tokenizer, 0.2)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_corpus_cut_off_midway_is_rebuilt_and_its_remains_are_swept(notes, tmp_path, tokenizer):
+    """The process ends at its 30th document with no chance to clean up, as when it is killed."""
+    code = (
+        "import os, sys\n"
+        "from shared.text.sources import Source\n"
+        "from shared.text.token_file import load_corpus\n"
+        "from shared.text.tokenizer import ByteTokenizer\n"
+        "seen = []\n"
+        "def die(count):\n"
+        "    seen.append(count)\n"
+        "    if len(seen) == 30: os._exit(9)\n"
+        "load_corpus(Source(sys.argv[1]), sys.argv[2], ByteTokenizer(), 0.2, die)\n"
+    )
+    data = tmp_path / "data"
+    done = subprocess.run([sys.executable, "-c", code, notes.spec, str(data)], check=False)
+    assert done.returncode == 9
+    assert [path.name.endswith(".partial") for path in data.iterdir()] == [True]
+    corpus = load_corpus(notes, data, tokenizer, 0.2)
+    expected = [d.data for d in split_documents(read_source(notes), 0.2) if d.split == "train"]
+    assert bytes(corpus.train).split(bytes([END_OF_TEXT]))[:-1] == expected
+    assert [path.name.endswith(".partial") for path in data.iterdir()] == [False]
 
 
 def test_an_empty_corpus_is_refused(tmp_path, tokenizer):

@@ -58,12 +58,20 @@ def show_transcript() -> None:
 
 def show_corpus(source: Source, folder: str, tokenizer: ByteTokenizer) -> None:
     """A corpus as ids on disk, and one batch of it."""
-    corpus = load_corpus(source, folder, tokenizer, valid_fraction=0.05)
+    skipped: list[str] = []
+    corpus = load_corpus(
+        source, folder, tokenizer, valid_fraction=0.05,
+        on_skip=lambda name, reason: skipped.append(f"{reason}: {name}"),
+    )  # fmt: skip
     manifest = corpus.manifest
     print(f"\ncorpus      {corpus.name}")
     for split in ("train", "validation"):
         documents, size = manifest["documents"][split], manifest["bytes"][split]
         print(f"  {split:10} {documents:6,} documents, {size:10,} bytes of text")
+    for line in sorted(skipped)[:20]:
+        print(f"  passed over, {line}")
+    if len(skipped) > 20:
+        print(f"  ... and {len(skipped) - 20:,} more")
     print(f"  train ids   shape {corpus.train.shape}, dtype {corpus.train.dtype}, on disk")
     batches = Batches([corpus.train], [1.0], batch_size=4, context_length=8, seed=0)
     inputs, targets = next(batches)

@@ -7,25 +7,23 @@ python 05_full_run/full_run.py --plan
 """
 
 import math
-import multiprocessing
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from plan_table import print_plans
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
 from shared.training.card import Outcome, write_card
-from shared.training.checkpoint import list_checkpoints
+from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
-from shared.training.plan import Plan, measure_plan
 from shared.training.run import Run, build_run
 from shared.training.run_config import (
     RunConfig,
@@ -55,16 +53,36 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(resolved)
     if options.plan:
         chosen = [options.config[-1].relative] if options.config else sorted(CONFIGS.glob("*.yaml"))
-        print_plans([Path(path) for path in chosen], resolved)
+        print_plans({Path(p).stem: config_of(Path(p), resolved) for p in chosen}, console)
         return
     config = to_run_config(parser, options)
     name = Path(options.config[-1].relative).stem if options.config else "run"
-    run = build_run(config, Path(config.out or RUNS / name).expanduser(), DATA)
+    run = read_and_build(config, Path(config.out or RUNS / name).expanduser())
     if not begin(run, options.resume, options.fresh):
         return
     tell_the_start(run)
     if train_and_log(run):
         finish(run, arguments)
+
+
+def read_and_build(config: RunConfig, folder: Path) -> Run:
+    """Builds the run; tells how much text was read, and which files were passed over."""
+    read, skipped = 0, Counter()
+    with console.status("reading the corpora") as status:
+
+        def count_bytes(count: int) -> None:
+            nonlocal read
+            if read >> 20 != (read + count) >> 20:  # every MiB, not every document
+                status.update(f"reading the corpora: {(read + count) / 1e6:,.0f} MB")
+            read += count
+
+        run = build_run(
+            config, folder, DATA, count_bytes, lambda name, reason: skipped.update([reason])
+        )
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+        console.print(f"passed over {skipped.total()} files or folders: {reasons}")
+    return run
 
 
 def begin(run: Run, resume: bool, fresh: bool) -> bool:
@@ -83,13 +101,25 @@ def begin(run: Run, resume: bool, fresh: bool) -> bool:
             f"{run.folder} already holds a run: --resume goes on with it, --fresh sets it aside, "
             "--out FOLDER trains elsewhere"
         )
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if resume and run.resume():
+    make_folder(run.folder)
+    if resume and run.resume(console.print):
         if run.budget.progress >= 1 or (run.folder / "card.md").exists():
             console.print(f"{run.folder} is finished already; nothing to do")
             return False
         console.print(f"resuming after step {run.budget.step}")
     return True
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the run's folder.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
 
 
 def tell_the_start(run: Run) -> None:
@@ -136,9 +166,11 @@ def train_and_log(run: Run) -> bool:
 
 def checkpoint_and_look(run: Run, record: Record) -> None:
     """Saves first, then validates and samples: a crash in the latter loses nothing."""
-    run.save()
+    saved = run.save()
     validation = run.validate(run.config.train.evaluation_windows)
     append_metrics(run.folder, {"step": record.step, "validation": validation})
+    if validation:
+        note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
     figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
     sample = run.sample(SAMPLE_PROMPTS[0], new=60).removeprefix(SAMPLE_PROMPTS[0]).splitlines()
     console.print(f"step {record.step} · validation bits per byte: {figures}", highlight=False)
@@ -199,32 +231,13 @@ def progress_bar(run: Run) -> Iterator:
         yield show
 
 
-def print_plans(paths: list[Path], arguments: list[str]) -> None:
-    """Measures each config in a process of its own and prints one table."""
-    table = Table(title="six hours on this machine")
-    for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
-        table.add_column(column, justify="left" if column == "config" else "right")
-    spawn = multiprocessing.get_context("spawn")
-    for path in paths:
-        config = config_of(path, arguments)
-        with console.status(f"measuring {path.stem}"), ProcessPoolExecutor(1, spawn) as pool:
-            plan: Plan = pool.submit(measure_plan, config).result()
-        table.add_row(
-            path.stem, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
-            f"{plan.bytes_seen() / 1e6:,.0f} MB", f"{plan.memory / 2**30:.1f} GiB",
-            "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
-        )  # fmt: skip
-    console.print(table)
-
-
 def config_of(path: Path, arguments: list[str]) -> RunConfig:
     """The config of one file, with the overrides among `arguments`."""
-    parser = build_parser(CONFIGS)
-    skip = {"--plan", "--resume", "--fresh"}
-    rest = [a for a in arguments if a not in skip]
+    rest = [a for a in arguments if a not in ("--plan", "--resume", "--fresh")]
     if "--config" in rest:
         at = rest.index("--config")
         rest = rest[:at] + rest[at + 2 :]
+    parser = build_parser(CONFIGS)
     return to_run_config(parser, parser.parse_args(["--config", str(path), *rest]))
 
 

@@ -15,8 +15,8 @@ import full_run
 import pytest
 import torch
 
-import shared.training.run_log as run_log
 from shared.errors import UserError
+from shared.training import run_log
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run, build_schedule
 from shared.training.run_config import (
@@ -214,6 +214,20 @@ def test_every_shipped_config_is_whole(name):
     assert any(source.spec == "primer" for source in config.data.sources)
     schedule = build_schedule(config.train)
     assert schedule(0.2) > 0.5 > schedule(1.0)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")))
+def test_every_data_config_replaces_the_sources_of_a_run(name):
+    config = parse("--config", "quick", "--data", name, "--data.path_weight", "2")
+    hub, primer = config.data.sources
+    assert hub.kind == "hub" and primer.spec == "primer" and config.data.path_weight == 2
+    assert config.model == parse("--config", "quick").model
+    assert hub.max_bytes is None or hub.streaming
+
+
+def test_an_unknown_data_config_lists_the_known_ones():
+    with pytest.raises(UserError, match="pick one of openwebtext, pg-19, tinystories"):
+        parse("--config", "quick", "--data", "the-web")
 
 
 def test_any_field_can_be_set_on_the_command_line():

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from shared.errors import UserError
 
 
@@ -26,6 +28,7 @@ def atomic_folder(place: str | Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
+        _sweep(place.parent)
         yield partial
         for file in partial.iterdir():
             _flush_to_disk(file)
@@ -65,6 +68,14 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written, and nothing of those still running."""
+    for left in folder.glob(".*.partial"):
+        pid = next((part for part in left.name.split(".")[::-1] if part.isdigit()), "")
+        if pid and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush_to_disk(file: Path) -> None:

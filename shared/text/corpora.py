@@ -5,12 +5,13 @@ Promoted by 02_tokenizer.
 
 import json
 import lzma
-import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from shared.errors import UserError
+from shared.text.file_tree import OnSkip, existing, ignore_skips, list_tree, stable_name
 from shared.text.tokenizer import to_bytes
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -26,25 +27,25 @@ class Document(NamedTuple):
     split: str | None = None
 
 
-def read_markdown(folder: str | Path) -> Iterator[Document]:
-    """Every `.md` file below a folder, such as a Roam, Obsidian or Logseq export.
+def read_markdown(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
+    """Every `.md` file of a folder or .zip, such as a Roam, Obsidian or Logseq export.
 
-    Names are paths relative to the folder, with `/`, in byte order: the same on
-    every system. Bytes are passed on as they are.
+    Names are paths below the root, with `/`. Bytes are passed on as they are. Files
+    that cannot be read, and empty ones, are passed over and told to `on_skip`.
 
     Raises:
-        UserError: no such folder, or no `.md` file in it.
+        UserError: no such path, or no `.md` file in it.
     """
-    return _read_files(Path(folder), MARKDOWN_SUFFIXES)
+    return _read_files(path, MARKDOWN_SUFFIXES, on_skip)
 
 
-def read_text(path: str | Path) -> Iterator[Document]:
-    """A `.txt` file, or every `.txt` file below a folder, in stable order.
+def read_text(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
+    """A `.txt` file, or every `.txt` file of a folder or .zip, in stable order.
 
     Raises:
         UserError: no such path, or no `.txt` file in it.
     """
-    return _read_files(Path(path), TEXT_SUFFIXES)
+    return _read_files(path, TEXT_SUFFIXES, on_skip)
 
 
 def read_jsonl(path: str | Path, text_field: str = "text") -> Iterator[Document]:
@@ -53,53 +54,40 @@ def read_jsonl(path: str | Path, text_field: str = "text") -> Iterator[Document]
     Documents are named by their line number.
 
     Raises:
-        UserError: no such file, a line that is not JSON, or one without `text_field`.
+        UserError: no such file, a broken one, a line that is not JSON, or one without
+            `text_field`.
     """
     path = existing(path)
-    with (lzma.open if path.suffix == ".xz" else open)(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield Document(f"{number:08d}", _text_of(line, text_field, f"{path}:{number}"))
+    try:
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    text = _text_of(line, text_field, f"{path}:{number}")
+                    yield Document(f"{number:08d}", text)
+    except (OSError, lzma.LZMAError, EOFError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
 
 
-def existing(path: str | Path) -> Path:
-    """The path with `~` resolved.
-
-    Raises:
-        UserError: nothing is there.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
-    return path
-
-
-def list_files(path: str | Path, suffixes: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """(name, path) of every file with one of the suffixes, in byte order of the name."""
-    path = existing(path)
-    if path.is_file():
-        return [(path.name, path)]
-    found = []
-    for folder, _, files in os.walk(path):  # does not follow links to folders
-        for file in files:
-            if file.lower().endswith(suffixes):
-                full = Path(folder, file)
-                found.append((full.relative_to(path).as_posix(), full))
-    return sorted(found, key=lambda pair: os.fsencode(pair[0]))
-
-
-def _read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[Document]:
-    files = list_files(path, suffixes)
+def _read_files(path: str | Path, suffixes: tuple[str, ...], on_skip: OnSkip) -> Iterator[Document]:
+    files = list_tree(path, suffixes, on_skip)
     if not files:
         raise UserError(f"no {' or '.join(suffixes)} file below {path}")
-    for name, file in files:
-        yield Document(name, file.read_bytes())
+    for file in files:
+        try:
+            data = file.read()
+        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+            on_skip(file.name, f"unreadable ({getattr(error, 'strerror', None) or error})")
+            continue
+        if data:
+            yield Document(stable_name(file.name), data)
+        else:
+            on_skip(file.name, "empty")
 
 
 def _text_of(line: bytes, field: str, place: str) -> bytes:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not a JSON object ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get(field), str):
         keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__

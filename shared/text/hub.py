@@ -24,7 +24,7 @@ def read_hub(
     max_bytes: int | None = None,
     document_start: str | None = None,
 ) -> Iterator[Document]:
-    """Documents of a hub data set; its own train and validation splits are kept.
+    """Documents of a hub data set; its own train and validation splits are kept if it has both.
 
     Args:
         dataset: a name such as `Salesforce/wikitext`.
@@ -39,11 +39,13 @@ def read_hub(
     Raises:
         UserError: offline, no such data set, or no such text field.
     """
-    for split_name, rows in _load(dataset, config, streaming).items():
+    loaded = _load(dataset, config, streaming)
+    official = any(OFFICIAL_SPLITS.get(name) == "validation" for name in loaded)
+    for split_name, rows in loaded.items():
         if split_name == "test":
             continue  # never trained on, and validation is measured on its own split
-        texts = _texts(rows, text_field, f"{dataset} {config or ''}")
-        split = OFFICIAL_SPLITS.get(split_name)
+        texts = _texts(rows, text_field, f"{dataset}:{config or 'default'}")
+        split = OFFICIAL_SPLITS.get(split_name) if official else None
         yield from _documents(_joined(texts, document_start), split_name, split, max_bytes)
 
 
@@ -61,7 +63,17 @@ def _load(dataset: str, config: str | None, streaming: bool) -> dict[str, Iterab
 
 
 def _texts(rows: Iterable[dict[str, Any]], field: str, where: str) -> Iterator[str]:
-    for row in rows:
+    rows = iter(rows)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # the network goes in as many ways as the load does
+            raise UserError(
+                f"reading {where} broke off: {error}. Run the same command again: files that "
+                "were downloaded whole are kept"
+            ) from error
         if not isinstance(row.get(field), str):
             raise UserError(f"{where} has no text field {field!r}; it has: {', '.join(row)}")
         yield row[field]

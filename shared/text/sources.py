@@ -16,12 +16,11 @@ from shared.text.corpora import (
     MARKDOWN_SUFFIXES,
     TEXT_SUFFIXES,
     Document,
-    existing,
-    list_files,
     read_jsonl,
     read_markdown,
     read_text,
 )
+from shared.text.file_tree import OnSkip, existing, ignore_skips, list_tree
 from shared.text.hub import read_hub
 from shared.text.primer import PRIMER_PATH, read_primer
 from shared.text.python_docs import read_python_docs
@@ -70,14 +69,17 @@ def source_of_path(path: str | Path, weight: float = 1.0) -> Source:
     """
     path = existing(path)
     for kind, suffixes in FILE_KINDS.items():
+        tree = path.is_dir() or path.suffix.lower() == ".zip"
         named_so = path.name.lower().endswith(suffixes)
-        if named_so if path.is_file() else kind != "jsonl" and list_files(path, suffixes):
+        if (kind != "jsonl" and list_tree(path, suffixes)) if tree else named_so:
             return Source(f"{kind}:{path}", weight)
-    raise UserError(f"{path}: expected a folder with .md or .txt files, or one such or .jsonl file")
+    raise UserError(
+        f"{path}: expected a folder or .zip with .md or .txt files, or one such or .jsonl file"
+    )
 
 
-def read_source(source: Source) -> Iterator[Document]:
-    """The documents of a source.
+def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
+    """The documents of a source; files passed over are told to `on_skip`.
 
     Raises:
         UserError: the kind is unknown, or what it names cannot be read.
@@ -91,9 +93,9 @@ def read_source(source: Source) -> Iterator[Document]:
         case "primer":
             return read_primer()
         case "markdown":
-            return read_markdown(argument)
+            return read_markdown(argument, on_skip)
         case "text":
-            return read_text(argument)
+            return read_text(argument, on_skip)
         case "jsonl":
             return read_jsonl(argument, source.text_field)
         case "hub":
@@ -112,14 +114,13 @@ def read_source(source: Source) -> Iterator[Document]:
 def fingerprint(source: Source) -> str:
     """A digest that changes when the source's text may have changed, without reading it all.
 
-    Files: names, sizes and modification times. Python's docs: the Python version.
-    A hub data set: its name and options.
+    Files: names, sizes and modification times (in a .zip: checksums). Python's docs:
+    the Python version. A hub data set: its name and options.
     """
     state: object = None
     if source.kind in FILE_KINDS:
-        files = list_files(source.argument, FILE_KINDS[source.kind])
-        stats = ((name, path.stat()) for name, path in files)
-        state = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        files = list_tree(source.argument, FILE_KINDS[source.kind])
+        state = [(file.name, file.stamp) for file in files]
     elif source.kind == "python-docs":
         state = platform.python_version()
     elif source.kind == "primer":

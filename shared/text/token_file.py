@@ -11,7 +11,7 @@ Promoted by 02_tokenizer.
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import numpy as np
 
 from shared.errors import UserError
 from shared.files import atomic_folder
+from shared.text.corpora import Document
+from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.sources import Source, fingerprint, read_source
 from shared.text.splits import TRAIN, VALIDATION, split_documents
 from shared.text.tokenizer import ByteTokenizer
@@ -60,11 +62,13 @@ def load_corpus(
     tokenizer: ByteTokenizer,
     valid_fraction: float,
     on_bytes: Callable[[int], None] = lambda count: None,
+    on_skip: OnSkip = ignore_skips,
 ) -> Corpus:
     """Opens the source's token files below `folder`, writing them first if need be.
 
     Args:
         on_bytes: called with the bytes of each document as it is written.
+        on_skip: called with name and reason of each file that is passed over then.
 
     Raises:
         UserError: the source cannot be read, or holds no text.
@@ -77,7 +81,8 @@ def load_corpus(
         "valid_fraction": valid_fraction,
     }
     if not _is_whole(place, wanted):
-        _write(place, source, tokenizer, wanted, on_bytes)
+        documents = read_source(source, on_skip)
+        _write(place, source, documents, tokenizer, wanted, on_bytes)
     manifest = json.loads((place / "manifest.json").read_text())
     dtype = np.dtype(manifest["dtype"])
     return Corpus(source, _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype), manifest)
@@ -110,12 +115,13 @@ def _is_whole(place: Path, wanted: dict[str, Any]) -> bool:
 def _write(
     place: Path,
     source: Source,
+    documents: Iterator[Document],
     tokenizer: ByteTokenizer,
     wanted: dict[str, Any],
     on_bytes: Callable[[int], None],
 ) -> None:
     with atomic_folder(place) as partial:
-        counts = _write_ids(partial, source, tokenizer, wanted["valid_fraction"], on_bytes)
+        counts = _write_ids(partial, documents, tokenizer, wanted["valid_fraction"], on_bytes)
         if not counts["ids"][TRAIN]:
             raise UserError(f"source {source.spec!r} holds no text to train on")
         manifest = {"source": public_name(source), **wanted, **counts}
@@ -124,7 +130,7 @@ def _write(
 
 def _write_ids(
     partial: Path,
-    source: Source,
+    documents: Iterator[Document],
     tokenizer: ByteTokenizer,
     valid_fraction: float,
     on_bytes: Callable[[int], None],
@@ -136,7 +142,7 @@ def _write_ids(
     digests = {split: hashlib.sha256() for split in splits}
     files = {split: open(partial / f"{split}.bin", "wb") for split in splits}
     try:
-        for _, data, split in split_documents(read_source(source), valid_fraction):
+        for _, data, split in split_documents(documents, valid_fraction):
             if not data:
                 continue
             encoded = tokenizer.encode(data).astype(dtype, copy=False).tobytes() + end

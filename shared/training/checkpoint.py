@@ -6,27 +6,29 @@
         config.json                        what the run was asked to do
         training_state.pt                  optimizer, schedule and data position, RNG
         checksums.json                     sha256 of each file above
+    <run>/checkpoints/best.json            which of them validated best
 
 Promoted by 04_training.
 """
 
 import hashlib
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from shared.errors import UserError
-from shared.files import atomic_folder, remove_folder
+from shared.files import atomic_file, atomic_folder, remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
 from shared.text.tokenizer import ByteTokenizer, load_tokenizer
 
 STATE_FILE, RUN_FILE, SUMS_FILE = "training_state.pt", "config.json", "checksums.json"
+BEST_FILE = "best.json"
 TOKENIZER_FILE = "tokenizer.json"
 DEFAULT_RUN = Path(__file__).resolve().parents[2] / "05_full_run" / "runs" / "quick"
 
@@ -40,7 +42,7 @@ def save_checkpoint(
     parts: dict[str, Any],
     keep: int = 2,
 ) -> Path:
-    """Writes `folder/step-<step>` atomically, then removes all but the last `keep`.
+    """Writes `folder/step-<step>` atomically; then removes all but the last `keep` and the best.
 
     Args:
         parts: named objects with a `state_dict` (or lists of them).
@@ -48,19 +50,43 @@ def save_checkpoint(
     Raises:
         UserError: the disk refuses; earlier checkpoints stay as they are.
     """
-    folder = Path(folder)
-    with atomic_folder(folder / f"step-{step:07d}") as place:
-        save_weights(model, place)
-        tokenizer.save(place / TOKENIZER_FILE)
-        (place / RUN_FILE).write_text(json.dumps(run_config, indent=2))
-        torch.save(collect_state(parts), place / STATE_FILE)
-        sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
-        (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
+    folder, name = Path(folder), f"step-{step:07d}"
+    try:
+        with atomic_folder(folder / name) as place:
+            save_weights(model, place)
+            tokenizer.save(place / TOKENIZER_FILE)
+            (place / RUN_FILE).write_text(json.dumps(run_config, indent=2))
+            torch.save(collect_state(parts), place / STATE_FILE)
+            sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
+            (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
+    except (SafetensorError, RuntimeError) as error:  # how those libraries say "disk full"
+        raise UserError(f"cannot write {folder / name}: {str(error).splitlines()[0]}") from error
     for old in list_checkpoints(folder)[:-keep]:
-        remove_folder(old)
-    for left in folder.glob(".step-*.partial"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    return folder / f"step-{step:07d}"
+        if old.name != best_checkpoint(folder):
+            remove_folder(old)
+    return folder / name
+
+
+def note_best(folder: str | Path, checkpoint: str, bits_per_byte: float) -> None:
+    """Remembers the checkpoint's name in `folder/best.json` if no earlier one was as good."""
+    best = _read_best(Path(folder))
+    if best is None or bits_per_byte < best["bits_per_byte"]:
+        with atomic_file(Path(folder) / BEST_FILE) as partial:
+            partial.write_text(json.dumps({"name": checkpoint, "bits_per_byte": bits_per_byte}))
+
+
+def best_checkpoint(folder: str | Path) -> str | None:
+    """The name that `note_best` remembered, if any."""
+    best = _read_best(Path(folder))
+    return None if best is None else best["name"]
+
+
+def _read_best(folder: Path) -> dict[str, Any] | None:
+    try:
+        best = json.loads((folder / BEST_FILE).read_text())
+        return best if isinstance(best["name"], str) and best["bits_per_byte"] > 0 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -115,8 +141,11 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def find_checkpoint(path: str | Path) -> Path:
-    """Finds the checkpoint that `path` means: itself, or the newest of the run it is.
+def find_checkpoint(path: str | Path, tell: Callable[[str], object] = print) -> Path:
+    """Finds the checkpoint that `path` means.
+
+    That is `path` itself if it is one; the best of a run for `RUN/best`; else the
+    newest of a run that is whole. Broken ones on the way are told.
 
     Raises:
         UserError: there is none.
@@ -124,10 +153,23 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if (path / WEIGHTS_FILE).is_file():
         return path
-    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
-    if not found:
+    if path.name == "best" and (name := best_checkpoint(path.parent / "checkpoints")):
+        return path.parent / "checkpoints" / name
+    found = newest_whole(path / "checkpoints", tell) or newest_whole(path, tell)
+    if found is None:
         raise UserError(f"no checkpoint in {path}: train one with `python 05_full_run/full_run.py`")
-    return found[-1]
+    return found
+
+
+def newest_whole(folder: str | Path, tell: Callable[[str], object]) -> Path | None:
+    """The newest checkpoint below `folder` that is not broken; broken ones are told."""
+    for checkpoint in reversed(list_checkpoints(folder)):
+        try:
+            verify(checkpoint)
+            return checkpoint
+        except UserError as error:
+            tell(f"{error}; going back to the one before")
+    return None
 
 
 def verify(checkpoint: str | Path) -> None:

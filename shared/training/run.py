@@ -17,12 +17,13 @@ from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
+from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.token_file import Corpus, load_corpus
 from shared.text.tokenizer import ByteTokenizer
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import (
     RUN_FILE,
-    list_checkpoints,
+    newest_whole,
     restore_state,
     save_checkpoint,
 )
@@ -78,16 +79,16 @@ class Run:
             self.config.train.keep,
         )
 
-    def resume(self) -> bool:
-        """Goes on from the newest checkpoint; False if there is none.
+    def resume(self, tell: Callable[[str], object] = print) -> bool:
+        """Goes on from the newest whole checkpoint, telling of broken ones; False if none.
 
         Raises:
             UserError: the config or a corpus is not the one the run was started with.
         """
-        found = list_checkpoints(self.folder / "checkpoints")
-        if not found:
+        found = newest_whole(self.folder / "checkpoints", tell)
+        if found is None:
             return False
-        saved = json.loads((found[-1] / RUN_FILE).read_text())
+        saved = json.loads((found / RUN_FILE).read_text())
         hashes = saved.pop("corpora")
         changes = differing_fields(saved, self.config)
         if hashes != self.corpus_hashes():
@@ -97,8 +98,8 @@ class Run:
                 f"{self.folder} was started differently: {'; '.join(changes)}. "
                 "Put that back, or start another run with --out"
             )
-        restore_state(found[-1], self._parts())
-        self.model.load_state_dict(load_weights(found[-1]).state_dict())
+        restore_state(found, self._parts())
+        self.model.load_state_dict(load_weights(found).state_dict())
         rewind_metrics(self.folder, self.budget.step)
         return True
 
@@ -139,8 +140,11 @@ def build_run(
     folder: str | Path,
     data_folder: str | Path,
     on_bytes: Callable[[int], None] = lambda count: None,
+    on_skip: OnSkip = ignore_skips,
 ) -> Run:
     """Reads the corpora (or their token files) and builds every part, untrained.
+
+    Text written to token files is told to `on_bytes`, files passed over to `on_skip`.
 
     Raises:
         UserError: device, text or sizes are not to be had.
@@ -149,17 +153,10 @@ def build_run(
     budget = parse_budget(config.budget)
     if config.model.vocab_size != tokenizer.vocab_size:
         raise UserError(f"model.vocab_size is {config.model.vocab_size}; bytes need 256")
-    settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes
+    settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes, on_skip
     corpora = [load_corpus(source, *settings) for source in config.data.all_sources()]
     seed_everything(config.seed)
     model = Transformer(config.model).to(device)
-    batches = Batches(
-        [corpus.train for corpus in corpora],
-        [corpus.source.weight for corpus in corpora],
-        config.train.batch_size,
-        config.model.context_length,
-        config.seed,
-    )
     return Run(
         config=config,
         folder=Path(folder),
@@ -168,10 +165,18 @@ def build_run(
         corpora=corpora,
         model=model,
         optimizers=build_optimizers(model, config.train),
-        batches=batches,
+        batches=build_batches(corpora, config),
         budget=budget,
         precision=Precision(device, pick_dtype(config.precision, device)),
     )
+
+
+def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
+    """Batches of the corpora, mixed by their sources' weights."""
+    arrays = [corpus.train for corpus in corpora]
+    weights = [corpus.source.weight for corpus in corpora]
+    sizes = config.train.batch_size, config.model.context_length
+    return Batches(arrays, weights, *sizes, seed=config.seed)
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -110,31 +110,39 @@ class RunConfig:
 
 
 def build_parser(configs: Path) -> ArgumentParser:
-    """The command line of a run: `--config` and every field of `RunConfig`."""
+    """The command line of a run: `--config`, `--data` and every field of `RunConfig`."""
     parser = ArgumentParser(
         description="Trains a model; any field can be set on the command line.", allow_abbrev=False
     )
-    known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml")))
+    known = ", ".join(config_names(configs))
     parser.add_argument("--config", action="config", help=f"one of {known}, or a .yaml file")
-    parser.add_class_arguments(RunConfig)
+    parser.add_class_arguments(RunConfig, sub_configs=True)
     return parser
 
 
 def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
-    """Replaces the name after `--config` by the path of that config's file.
+    """Replaces the names after `--config` and `--data` by the paths of those files.
 
     Raises:
         UserError: neither a known name nor a file.
     """
-    resolved, is_name = [], False
+    folders = {"--config": configs, "--data": configs / "data"}
+    resolved, flag = [], ""
     for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if flag == "--config" and equals:
-            resolved += [flag, str(config_path(value, configs))]
+        name, equals, value = argument.partition("=")
+        if flag in folders:
+            resolved.append(str(config_path(argument, folders[flag])))
+        elif name in folders and equals:
+            resolved += [name, str(config_path(value, folders[name]))]
         else:
-            resolved.append(str(config_path(argument, configs)) if is_name else argument)
-        is_name = argument == "--config"
+            resolved.append(argument)
+        flag = argument
     return resolved
+
+
+def config_names(configs: Path) -> list[str]:
+    """Names of the configs in a folder."""
+    return sorted(path.stem for path in configs.glob("*.yaml"))
 
 
 def config_path(name: str, configs: Path) -> Path:
@@ -145,8 +153,8 @@ def config_path(name: str, configs: Path) -> Path:
     """
     for path in (configs / f"{name}.yaml", Path(name).expanduser()):
         if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in configs.glob("*.yaml")))
+            return path.resolve()
+    known = ", ".join(config_names(configs))
     raise UserError(f"no config {name!r}: pick one of {known}, or give the path of a .yaml file")
 
 

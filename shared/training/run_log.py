@@ -8,15 +8,26 @@ import math
 from pathlib import Path
 from typing import Any
 
+from shared.errors import UserError
 from shared.files import atomic_file
 
 METRICS_FILE, CURVES_FILE = "metrics.jsonl", "curves.png"
 
 
 def append_metrics(folder: Path, entry: dict[str, Any]) -> None:
-    """Adds one line; a crash can tear at most the last one."""
-    with open(folder / METRICS_FILE, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Adds one line; a crash can tear at most the last one.
+
+    Raises:
+        UserError: the disk refuses (full, read-only).
+    """
+    try:
+        with open(folder / METRICS_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder / METRICS_FILE}: {error.strerror}; checkpoints saved so far "
+            "are whole, and --resume goes on from the last one"
+        ) from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,27 @@
+"""The table of `full_run.py --plan`: what each config would do here in six hours."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+from rich.console import Console
+from rich.table import Table
+
+from shared.training.plan import measure_plan
+from shared.training.run_config import RunConfig
+
+
+def print_plans(configs: dict[str, RunConfig], console: Console) -> None:
+    """Measures each named config in a process of its own and prints one table."""
+    table = Table(title="six hours on this machine")
+    for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
+        table.add_column(column, justify="left" if column == "config" else "right")
+    spawn = multiprocessing.get_context("spawn")
+    for name, config in configs.items():
+        with console.status(f"measuring {name}"), ProcessPoolExecutor(1, spawn) as pool:
+            plan = pool.submit(measure_plan, config).result()
+        table.add_row(
+            name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
+            f"{plan.bytes_seen() / 1e6:,.0f} MB", f"{plan.memory / 2**30:.1f} GiB",
+            "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
+        )  # fmt: skip
+    console.print(table)

@@ -1,0 +1,172 @@
+"""Runs at odd moments: broken checkpoints, a full disk, a folder that cannot be written."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import full_run
+import pytest
+
+from shared.errors import UserError
+from shared.training.checkpoint import (
+    best_checkpoint,
+    find_checkpoint,
+    list_checkpoints,
+    load_model,
+    note_best,
+)
+from shared.training.run_log import read_metrics
+
+SCRIPT = Path(full_run.__file__)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    path = tmp_path / "odd.yaml"
+    path.write_text(
+        f"data: {{sources: [], path: {text}, valid_fraction: 0.2}}\n"
+        "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
+        "train: {batch_size: 4, evaluations: 4, keep: 2}\n"
+        "budget: 24 steps\ndevice: cpu\nprecision: float32\n"
+    )
+    return path
+
+
+@pytest.fixture
+def finished(config_file, tmp_path, monkeypatch) -> Path:
+    """The folder of a finished run."""
+    monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
+    full_run.main(["--config", str(config_file), "--out", str(tmp_path / "run")])
+    return tmp_path / "run"
+
+
+def break_newest(run: Path, how: str) -> Path:
+    newest = list_checkpoints(run / "checkpoints")[-1]
+    weights = newest / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    if how == "flipped bit":
+        data[len(data) // 2] ^= 1
+    else:
+        del data[-100:]
+    weights.write_bytes(bytes(data))
+    return newest
+
+
+@pytest.mark.parametrize("how", ["flipped bit", "truncated"])
+def test_a_broken_newest_checkpoint_is_told_and_the_one_before_is_used(how, finished):
+    before, newest = list_checkpoints(finished / "checkpoints")
+    break_newest(finished, how)
+    told: list[str] = []
+    assert find_checkpoint(finished, told.append) == before
+    assert str(newest) in told[0] and "model.safetensors changed" in told[0]
+    load_model(before)
+    with pytest.raises(UserError, match=r"model\.safetensors changed since it was saved"):
+        load_model(newest)
+
+
+def test_a_run_resumes_from_the_checkpoint_before_a_broken_one(
+    finished, config_file, tmp_path, capsys
+):
+    expected = (break_newest(finished, "truncated") / "checksums.json").read_text()
+    (finished / "card.md").unlink()
+    full_run.main(["--config", str(config_file), "--out", str(finished), "--resume"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "going back to the one before" in shown and "resuming after step 18" in shown
+    again = json.loads(
+        (list_checkpoints(finished / "checkpoints")[-1] / "checksums.json").read_text()
+    )
+    assert again["model.safetensors"] == json.loads(expected)["model.safetensors"]
+    steps = [entry["step"] for entry in read_metrics(finished) if "loss" in entry]
+    assert steps == list(range(1, 25))
+
+
+def test_when_every_checkpoint_is_broken_it_says_so(finished):
+    for checkpoint in list_checkpoints(finished / "checkpoints"):
+        (checkpoint / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="no checkpoint in"):
+        find_checkpoint(finished, lambda line: None)
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(
+    finished, config_file, monkeypatch, tmp_path
+):
+    values = iter([3.0, 1.0, 2.0, 2.5, 2.6, 2.7, 2.8, 2.9])
+    monkeypatch.setattr(full_run.Run, "validate", lambda *a: {"text": next(values)})
+    out = tmp_path / "other"
+    full_run.main(
+        ["--config", str(config_file), "--out", str(out), "--train.evaluations", "6"]
+    )  # saves at steps 4, 8, ..., 24
+    kept = [path.name for path in list_checkpoints(out / "checkpoints")]
+    assert kept == ["step-0000008", "step-0000020", "step-0000024"]
+    assert best_checkpoint(out / "checkpoints") == "step-0000008"
+    assert find_checkpoint(out / "best").name == "step-0000008"
+    assert find_checkpoint(out).name == "step-0000024"
+
+
+def test_the_best_is_only_replaced_by_a_better_one(tmp_path):
+    for name, value in (("a", 2.0), ("b", 3.0), ("c", float("nan")), ("d", 1.0)):
+        note_best(tmp_path, name, value)
+    assert best_checkpoint(tmp_path) == "d"
+    (tmp_path / "best.json").write_text("{")
+    assert best_checkpoint(tmp_path) is None
+
+
+def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.CompletedProcess:
+    """No file can grow beyond `most` bytes, as if the disk were full."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--config", str(config_file), "--out", str(out), "--resume"],
+        capture_output=True, text=True, timeout=120, preexec_fn=limit,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
+def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
+    most, finished, config_file, tmp_path
+):
+    """Small limits hit the log, the weights, or the optimizer's state."""
+    (finished / "card.md").unlink()
+    newest = list_checkpoints(finished / "checkpoints")[-1]
+    break_newest(finished, "truncated")
+    whole = list_checkpoints(finished / "checkpoints")[0]
+    done = run_with_a_full_disk(config_file, finished, most)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
+    load_model(whole)
+    left = {path.name for path in (finished / "checkpoints").iterdir()}
+    assert left <= {whole.name, newest.name, "best.json"}
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(config_file, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--config", str(config_file), "--out",
+         str(tmp_path / "file" / "run")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot make the run's folder")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_disk_that_became_read_only_is_one_line(finished, config_file, monkeypatch):
+    (finished / "card.md").unlink()
+    break_newest(finished, "truncated")
+    original = Path.mkdir
+
+    def refuse(self, *arguments, **options):
+        if self.name.endswith(".partial"):
+            raise OSError(30, "Read-only file system")
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*: Read-only file system"):
+        full_run.main(["--config", str(config_file), "--out", str(finished), "--resume"])
+    load_model(list_checkpoints(finished / "checkpoints")[0])

@@ -1,0 +1,148 @@
+"""Draws three figures for the notes: temperatures, top-p, and what the KV cache saves.
+
+    python 06_chat/chat_figures.py
+    python 06_chat/chat_figures.py RUN
+
+The first two show the model's own shares for the byte after `PROMPT`; the third is
+measured, and its numbers are printed.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from shared.chat.generation import prefill
+from shared.chat.sampling import keep_top_p
+from shared.device import device_label
+from shared.errors import one_line_errors
+from shared.model.transformer import Transformer
+from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+
+FIGURES = Path(__file__).with_name("figures")
+PROMPT = "The garden "
+SHOWN = 16  # likeliest bytes drawn
+TOP_P = 0.9
+TEMPERATURES = {0.5: "tab:blue", 1.0: "tab:green", 2.0: "tab:orange"}
+KEPT, DROPPED = "#2a788e", "#cccccc"
+REPEATS = 30  # timings of each length; their median is drawn
+
+
+def main(arguments: list[str]) -> None:
+    """Draws the figures of the run named, or of the quick one."""
+    model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else DEFAULT_RUN))
+    ids = [tokenizer.end_of_text, *tokenizer.encode(PROMPT).tolist()]
+    with torch.inference_mode():
+        logits = prefill(model, ids)[1]  # (V,)
+        print(f"drawn: {draw_temperatures(logits, FIGURES / 'temperatures.png')}")
+        print(f"drawn: {draw_top_p(logits, FIGURES / 'top_p.png')}")
+        print(f"drawn: {draw_cache_times(model, FIGURES / 'cache_times.png')}")
+
+
+def shown(byte: int) -> str:
+    """A byte as a label: the character, or its number where it has none of its own."""
+    return {32: "␣", 10: "↵"}.get(byte, chr(byte) if 32 < byte < 127 else str(byte))
+
+
+def draw_temperatures(logits: Tensor, path: Path) -> Path:
+    """The likeliest bytes and their shares, three times: at each temperature."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    best = logits.topk(SHOWN).indices
+    for place, (temperature, colour) in enumerate(TEMPERATURES.items()):
+        shares = (logits / temperature).softmax(dim=-1)
+        rest = 1 - shares[best].sum().item()
+        label = f"temperature {temperature:g} (all other bytes: {rest:.2f})"
+        across = [rank + 0.27 * (place - 1) for rank in range(SHOWN)]
+        axes.bar(across, shares[best], width=0.27, color=colour, label=label)
+    axes.set_xticks(range(SHOWN), [shown(byte) for byte in best.tolist()], fontsize=12)
+    axes.set(xlabel=f"the byte after {PROMPT!r}", ylabel="share", xlim=(-0.6, SHOWN - 0.4))
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    return save(figure, path)
+
+
+def draw_top_p(logits: Tensor, path: Path) -> Path:
+    """The likeliest bytes in order; those that top-p keeps are coloured."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    shares, best = logits.softmax(dim=-1).topk(SHOWN)
+    kept = keep_top_p(logits, TOP_P).isfinite()
+    count, total = int(kept.sum()), logits.softmax(dim=-1)[kept].sum().item()
+    print(f"top_p {TOP_P}: {count} of {len(logits)} bytes are kept, {total:.3f} of the share")
+    colours = [KEPT if kept[byte] else DROPPED for byte in best.tolist()]
+    axes.bar(range(SHOWN), shares, color=colours)
+    axes.plot(range(SHOWN), shares.cumsum(0), "o-", color="black", markersize=4, label="sum so far")
+    axes.axhline(TOP_P, color="tab:red", linestyle=":", label=f"top_p = {TOP_P:g}")
+    axes.set_xticks(range(SHOWN), [shown(byte) for byte in best.tolist()], fontsize=12)
+    axes.set(xlabel=f"the byte after {PROMPT!r}", ylabel="share", ylim=(0, 1.05))
+    axes.set_title(f"{count} of {len(logits)} bytes are kept (dark), the others can never be drawn")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="center right")
+    return save(figure, path)
+
+
+def draw_cache_times(model: Transformer, path: Path) -> Path:
+    """Milliseconds for one new byte against the length of the text, measured both ways."""
+    lengths = [model.config.context_length * eighth // 8 for eighth in range(1, 9)]
+    machine = f"{device_label(torch.device('cpu'))}, torch {torch.__version__}"
+    print(f"{machine}, milliseconds a byte, medians of {REPEATS}")
+    print("  length  without cache  with cache")
+    plain, cached = [], []
+    for length in lengths:
+        ids = list(range(97, 123)) * (length // 26 + 1)
+        plain.append(time_without(model, ids[:length]))
+        cached.append(time_with(model, ids[:length]))
+        print(f"  {length:6}  {plain[-1]:13.2f}  {cached[-1]:10.2f}")
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(lengths, plain, "o-", color="tab:red", label="without: the whole text again")
+    axes.plot(lengths, cached, "o-", color=KEPT, label="with the KV cache: the new byte alone")
+    axes.set(xlabel="length of the text, in bytes", ylabel="ms for one new byte")
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return save(figure, path)
+
+
+def time_without(model: Transformer, ids: list[int]) -> float:
+    """Milliseconds of one pass over the whole text, ids of length t."""
+    batch = torch.tensor([ids])  # (1, t)
+    return middle(seconds(lambda: model(batch)) for _ in range(REPEATS))
+
+
+def time_with(model: Transformer, ids: list[int]) -> float:
+    """Milliseconds of one pass over the last id, the others being in the cache before."""
+    last = torch.tensor([ids[-1:]])  # (1, 1)
+    caches = (prefill(model, ids[:-1])[0] for _ in range(REPEATS))
+    return middle(seconds(partial(model, last, cache)) for cache in caches)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes; the model is on the CPU, so nothing is left in a queue."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def middle(times: Iterable[float]) -> float:
+    """The median of times in seconds, as milliseconds: one disturbed round does not count."""
+    return 1000 * median(times)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes the figure as a PNG."""
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])
