@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
-from shared.training.card import Outcome, write_card
+from shared.training.card import CARD_FILE, Outcome, write_card
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
 from shared.training.run import Run, build_run
@@ -103,7 +103,7 @@ def begin(run: Run, resume: bool, fresh: bool) -> bool:
         )
     make_folder(run.folder)
     if resume and run.resume(console.print):
-        if run.budget.progress >= 1 or (run.folder / "card.md").exists():
+        if (run.folder / CARD_FILE).exists():  # the last thing a run writes
             console.print(f"{run.folder} is finished already; nothing to do")
             return False
         console.print(f"resuming after step {run.budget.step}")
@@ -196,8 +196,13 @@ def finish(run: Run, arguments: list[str]) -> None:
 
 
 def public_arguments(arguments: list[str]) -> list[str]:
-    """The arguments with every absolute or home path cut to its last part: cards are published."""
-    return [Path(a).name if a.startswith(("/", "~")) else a for a in arguments]
+    """The arguments with every path cut to its last part: cards are published."""
+    shown = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
+        is_path = "/" in value and not value.startswith("-")
+        shown.append(flag + equals + (Path(value).name if is_path else value))
+    return shown
 
 
 def entry_of(record: Record) -> dict[str, float]:

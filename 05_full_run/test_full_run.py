@@ -161,6 +161,24 @@ def test_resuming_a_finished_run_does_nothing(config_file, folders, capsys):
     assert (folders / "tiny" / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, folders):
+    full_run.main(["--config", str(config_file)])
+    weights = full_run.list_checkpoints(folders / "tiny" / "checkpoints")[-1] / "model.safetensors"
+    before = weights.read_bytes()
+    (folders / "tiny" / "card.md").unlink()
+    full_run.main(["--config", str(config_file), "--resume"])
+    assert (folders / "tiny" / "card.md").exists() and weights.read_bytes() == before
+
+
+def test_a_card_shows_no_folder_of_its_owner():
+    given = ["--config", "/home/me/x.yaml", "--data.path=/home/me/notes", "--data.path", "../n",
+             "--train.decay=0.5", "--budget", "6h"]  # fmt: skip
+    assert full_run.public_arguments(given) == [
+        "--config", "x.yaml", "--data.path=notes", "--data.path", "n", "--train.decay=0.5",
+        "--budget", "6h",
+    ]  # fmt: skip
+
+
 def test_resuming_under_another_config_names_the_fields(config_file, folders):
     full_run.main(["--config", str(config_file)])
     with pytest.raises(UserError, match=r"train\.learning_rate was 0\.003 and is now 0\.1"):
