@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
-from shared.training.card import CARD_FILE, Outcome, write_card
+from shared.training.card import CARD_FILE, Outcome, public_arguments, write_card
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
 from shared.training.run import Run, build_run
@@ -193,16 +193,6 @@ def finish(run: Run, arguments: list[str]) -> None:
         f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}",
         highlight=False,
     )
-
-
-def public_arguments(arguments: list[str]) -> list[str]:
-    """The arguments with every path cut to its last part: cards are published."""
-    shown = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
-        is_path = "/" in value and not value.startswith("-")
-        shown.append(flag + equals + (Path(value).name if is_path else value))
-    return shown
 
 
 def entry_of(record: Record) -> dict[str, float]:

@@ -17,6 +17,7 @@ import torch
 
 from shared.errors import UserError
 from shared.training import run_log
+from shared.training.card import public_arguments
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run, build_schedule
 from shared.training.run_config import (
@@ -173,7 +174,7 @@ def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, fold
 def test_a_card_shows_no_folder_of_its_owner():
     given = ["--config", "/home/me/x.yaml", "--data.path=/home/me/notes", "--data.path", "../n",
              "--train.decay=0.5", "--budget", "6h"]  # fmt: skip
-    assert full_run.public_arguments(given) == [
+    assert public_arguments(given) == [
         "--config", "x.yaml", "--data.path=notes", "--data.path", "n", "--train.decay=0.5",
         "--budget", "6h",
     ]  # fmt: skip

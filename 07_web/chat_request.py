@@ -1,6 +1,7 @@
 """What may be asked of `/chat`, and how a bad request is refused."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,10 +11,12 @@ from shared.errors import UserError
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import ROLES, Message
 
+COLDEST = 1e-3  # logits divided by less than this may leave float32's range and become NaN
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one request may ask for."""
+    """Bounds on what one request may ask for, and on how many are served at once."""
 
     max_body_bytes: int = 256_000
     """larger requests are refused with 413"""
@@ -23,6 +26,21 @@ class Limits:
     """bytes of UTF-8 in one turn"""
     max_new_bytes: int = 1000
     """longest reply that may be asked for"""
+    concurrent: int = 2
+    """replies written at the same time"""
+    queue_length: int = 16
+    """requests that wait for a free slot; one more is told to come back (503)"""
+    queue_seconds: float = 30.0
+    """longest wait in that line before a 503"""
+    reply_seconds: float = 120.0
+    """a reply that takes longer ends there; its finish_reason is `length`"""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            low = 0 if item.name in ("queue_length", "queue_seconds", "reply_seconds") else 1
+            value = getattr(self, item.name)
+            if not low <= value < math.inf:
+                raise UserError(f"limits.{item.name} is {value}; expected at least {low}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,8 @@ def parse_request(body: bytes, limits: Limits, defaults: SamplingSettings) -> Ch
     names = {item.name for item in fields(SamplingSettings)}
     unknown = sorted(asked.keys() - names - {"messages", "stream"})
     if unknown:
-        raise BadRequest(422, unknown[0][:50], "unknown field")
+        known = ", ".join(["messages", "stream", *sorted(names)])
+        raise BadRequest(422, unknown[0][:50], f"unknown field; the known ones are {known}")
     stream = asked.get("stream", False)
     if not isinstance(stream, bool):
         raise BadRequest(422, "stream", "expected true or false")
@@ -92,7 +111,8 @@ def _message(item: Any, place: str, limits: Limits) -> Message:
 def _settings(
     asked: Mapping[str, Any], names: set[str], limits: Limits, defaults: SamplingSettings
 ) -> SamplingSettings:
-    settings = defaults
+    longest = min(defaults.max_new_bytes, limits.max_new_bytes)
+    settings = replace(defaults, max_new_bytes=longest)
     for name in sorted(asked.keys() & names):
         value = asked[name]
         whole = name in ("top_k", "max_new_bytes", "seed")
@@ -104,6 +124,8 @@ def _settings(
             settings = replace(settings, **{name: value})
         except (UserError, OverflowError) as error:
             raise BadRequest(422, name, str(error)[:200]) from error
+    if 0 < settings.temperature < COLDEST:
+        settings = replace(settings, temperature=0)  # the likeliest byte, as it would be anyway
     if settings.max_new_bytes > limits.max_new_bytes:
         raise BadRequest(422, "max_new_bytes", f"at most {limits.max_new_bytes}")
     return settings

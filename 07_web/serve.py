@@ -2,15 +2,29 @@
 
 python 07_web/serve.py
 python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
+python 07_web/serve.py --limits.concurrent 4 --limits.queue_length 32
+python 07_web/serve.py --allow-origin https://example.org   # pages of that site may chat too
+python 07_web/serve.py --behind-proxy                       # behind nginx, Caddy and the like
+
+Behind a proxy under a path, such as https://example.org/llm/, let the proxy take the path off
+and send X-Forwarded-Prefix, -Proto, -Host and -For; the address must end with a slash, since
+the page asks for everything relative to it.
+
+On SIGTERM no new chat is taken, replies in flight are finished, and the exit code is 0.
+Ctrl-C ends replies where they are.
 """
 
 import errno
 import logging
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from chat_request import Limits
+from flask import Flask
 from jsonargparse import ArgumentParser, set_parsing_settings
 from waitress.server import create_server
 from web_app import create_app
@@ -22,22 +36,14 @@ from shared.model.transformer import Transformer
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 from shared.training.run_log import read_metrics
 
+SPARE_THREADS = 4  # for the page, /healthz and refusals while every slot and place is taken
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def main(arguments: list[str]) -> None:
-    """Parses the command line, loads the model, serves until Ctrl-C."""
-    parser = ArgumentParser(
-        description="Serves the chat page for a trained model.", allow_abbrev=False
-    )
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--threads", type=int, default=8, help="connections served at once")
-    parser.add_argument("--concurrent", type=int, default=2, help="replies written at once")
-    parser.add_class_arguments(SamplingSettings, "defaults")
-    parser.add_class_arguments(Limits, "limits")
+    """Parses the command line, loads the model, serves until told to stop."""
+    parser = command_line()
     options = parser.parse_args(arguments)
     built = parser.instantiate(options)
     device = pick_device(options.device)
@@ -49,9 +55,39 @@ def main(arguments: list[str]) -> None:
         limits=built.limits,
         defaults=built.defaults,
         facts=facts_of(model, checkpoint) | {"device": device_label(device)},
-        concurrent=options.concurrent,
+        allow_origin=options.allow_origin,
+        behind_proxy=options.behind_proxy,
     )
-    run_server(app, options.host, options.port, options.threads)
+    server, channels = build_server(
+        app, built.limits, options.host, options.port, options.behind_proxy
+    )
+    serve_until_told(server, channels, app.extensions["slots"], options.grace_seconds)
+
+
+def command_line() -> ArgumentParser:
+    """The options of this script."""
+    parser = ArgumentParser(
+        description="Serves the chat page for a trained model.", allow_abbrev=False
+    )
+    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    parser.add_argument(
+        "--allow-origin", action="append", default=[],
+        help="another site whose pages may chat, such as https://example.org; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--behind-proxy", action="store_true",
+        help="believe X-Forwarded-For, -Proto, -Host and -Prefix; only where a proxy sets them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--grace-seconds", type=float, default=30.0,
+        help="longest time that SIGTERM leaves to replies in flight",
+    )  # fmt: skip
+    parser.add_class_arguments(SamplingSettings, "defaults")
+    parser.add_class_arguments(Limits, "limits")
+    return parser
 
 
 def facts_of(model: Transformer, checkpoint: Path) -> dict[str, Any]:
@@ -67,25 +103,80 @@ def facts_of(model: Transformer, checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def run_server(app: Any, host: str, port: int, threads: int) -> None:
-    """Serves `app` until Ctrl-C.
+def build_server(
+    app: Flask, limits: Limits, host: str, port: int, behind_proxy: bool = False
+) -> tuple[Any, dict[int, Any]]:
+    """A waitress server that listens already, and the table of its connections.
 
     Raises:
         UserError: the port is taken or not allowed.
     """
     logging.getLogger("waitress").setLevel(logging.ERROR)
+    channels: dict[int, Any] = {}
     try:
-        server = create_server(app, host=host, port=port, threads=threads)
+        server = create_server(
+            app,
+            map=channels,
+            host=host,
+            port=port,
+            # Who waits in line holds a thread, so there is one for each, and some to spare.
+            threads=limits.concurrent + limits.queue_length + SPARE_THREADS,
+            # The application refuses what is too large in words; far larger bodies, which it
+            # would have to receive whole first, are refused here by their announced length.
+            max_request_body_size=max(4 * limits.max_body_bytes, 1_000_000),
+            # Listening to a connection while its request is served shows that the client left.
+            channel_request_lookahead=1,
+            clear_untrusted_proxy_headers=not behind_proxy,
+        )
     except (OSError, ValueError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = "is taken: pick another, such as PORT=8001 or --port 8001" if taken else error
         raise UserError(f"port {port} on {host} {reason}") from error
-    shown = "127.0.0.1" if host in ("0.0.0.0", "") else host
-    print(f"chat with your model at http://{shown}:{port}  (Ctrl-C ends it)", flush=True)
+    return server, channels
+
+
+def address_of(server: Any) -> str:
+    """Where a browser on this machine finds the server."""
+    listening = getattr(server, "effective_listen", None)  # a name may stand for two addresses
+    host, port = listening[0] if listening else (server.effective_host, server.effective_port)
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+
+
+def serve_until_told(
+    server: Any, channels: dict[int, Any], slots: Any, grace_seconds: float
+) -> None:
+    """Serves until SIGTERM or Ctrl-C, then lets replies in flight end.
+
+    waitress knows no such end of its own: it is served from a thread, so that this one
+    can wait for signals and keep it running until the last byte has left.
+    """
+    told: list[int] = []  # no Event: its lock could be held here when the signal comes
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
+    print(f"chat with your model at {address_of(server)}  (Ctrl-C ends it)", flush=True)
     try:
-        server.run()
-    finally:
-        server.close()
+        while serving.is_alive() and not told:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        grace_seconds = 0
+    slots.close()
+    if not slots.wait_until_unused(grace_seconds):
+        slots.hurry = True
+        slots.wait_until_unused(2)
+    wait_until_sent(channels, 2)  # the sockets close with the process
+
+
+def wait_until_sent(channels: dict[int, Any], seconds: float) -> None:
+    """Waits up to that long until no connection has a request or bytes left to send."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(
+            getattr(channel, "requests", None) or getattr(channel, "total_outbufs_len", 0)
+            for channel in list(channels.values())
+        ):
+            return
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

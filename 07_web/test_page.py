@@ -1,112 +1,25 @@
 """The page in a real browser: type, watch the reply stream, stop, reload."""
 
 import re
-import socket
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import torch
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from waitress.server import create_server
-from web_app import create_app
+from playwright.sync_api import Page, expect
+from served_models import address_in, start
 
-from shared.model.config import ModelConfig
-from shared.model.transformer import Transformer
-from shared.text.tokenizer import END_OF_TEXT
-from shared.training.checkpoint import save_checkpoint
-
-SERVE = Path(__file__).with_name("serve.py")
-# Chromium asks its maker's hosts for updates unless told not to.
-FLAGS = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run", "--disable-quic", "--disable-gpu", "--no-sandbox"]  # fmt: skip
-
-
-class Talker(Transformer):
-    """An untrained model that never ends its turn and takes its time: it can be stopped."""
-
-    def forward(self, ids, cache=None):
-        time.sleep(0.01)
-        logits = super().forward(ids, cache)
-        logits[..., END_OF_TEXT] = -torch.inf
-        return logits
-
-
-CONFIG = ModelConfig(context_length=128, n_layers=2, d_model=64, n_heads=2)
+pytest_plugins = ("web_fixtures",)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tokenizer, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = Transformer(CONFIG)
-    return save_checkpoint(tmp_path_factory.mktemp("run"), 1, model, tokenizer, {}, {})
-
-
-@pytest.fixture(scope="module")
-def talker_address(tokenizer) -> Iterator[str]:
-    """The application around a `Talker`, served by waitress from a thread."""
-    torch.manual_seed(0)
-    app = create_app(
-        Talker(CONFIG).eval(), tokenizer, facts={"parameters": 1, "context_bytes": 128}
-    )
-    server = create_server(app, host="127.0.0.1", port=0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(checkpoint: Path, port: int, *more: str) -> subprocess.Popen:
-    command = [sys.executable, str(SERVE), "--checkpoint", str(checkpoint), "--device", "cpu"]
-    return subprocess.Popen(
-        [*command, "--port", str(port), *more],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def address(checkpoint) -> Iterator[str]:
-    port = free_port()
-    server = start(checkpoint, port)
+def address(checkpoint):
+    server, line = start(checkpoint, "--port", "0")
     try:
-        line = server.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in line, server.stderr.read()
-        yield f"http://127.0.0.1:{port}"
+        assert "http://127.0.0.1:" in line, server.stderr.read()
+        yield address_in(line)
     finally:
         server.terminate()
         server.wait(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, talker_address) -> Iterator[Page]:
-    """A fresh page whose console must stay silent."""
-    page = browser.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-    page.goto(talker_address)
-    yield page
-    page.close()
-    assert faults == []
 
 
 def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: Page):
@@ -153,7 +66,7 @@ def test_the_settings_reach_the_model(page: Page):
 
 
 def test_a_taken_port_is_one_clear_line(address, checkpoint):
-    second = start(checkpoint, int(address.rpartition(":")[2]))
+    second, _ = start(checkpoint, "--port", address.rpartition(":")[2])
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
     assert errors.startswith("error: port ") and "is taken: pick another" in errors
@@ -166,6 +79,6 @@ def test_the_server_answers_over_real_http(address):
 
 
 def test_no_checkpoint_is_one_clear_line(tmp_path):
-    server = start(tmp_path, free_port())
+    server, _ = start(tmp_path, "--port", "0")
     _, errors = server.communicate(timeout=60)
     assert server.returncode == 2 and errors.startswith("error: no checkpoint in")

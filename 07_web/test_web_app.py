@@ -128,7 +128,7 @@ def test_half_a_surrogate_pair_is_text_like_any_other(client):
 
 
 def test_when_every_slot_is_taken_the_next_one_is_told_to_come_back(model, tokenizer):
-    app = create_app(model, tokenizer, concurrent=1, queue_seconds=0.05)
+    app = create_app(model, tokenizer, limits=Limits(concurrent=1, queue_seconds=0.05))
     held = app.test_client().post(
         "/chat", json={"messages": HI, "stream": True, "max_new_bytes": 50}, buffered=False
     )
@@ -140,7 +140,9 @@ def test_when_every_slot_is_taken_the_next_one_is_told_to_come_back(model, token
 
 
 def test_refused_requests_take_no_slot(model, tokenizer):
-    client = create_app(model, tokenizer, concurrent=1, queue_seconds=0.05).test_client()
+    client = create_app(
+        model, tokenizer, limits=Limits(concurrent=1, queue_seconds=0.05)
+    ).test_client()
     for _ in range(5):
         assert client.post("/chat", json={"messages": []}).status_code == 422
     assert client.post("/chat", json={"messages": HI, "max_new_bytes": 3}).status_code == 200

@@ -6,20 +6,30 @@ POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?
                -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
                data: {"text": ...} for each piece, then one with finish_reason and usage
 GET  /healthz  {"status": "ok", "model": {...}}
+
+finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
+               the seconds one reply may take, or because the server ends.
+usage          prompt_bytes, reply_bytes, queue_seconds (waited in line before the first byte)
+errors         {"error": {"field", "message"}} with status 400, 403, 404, 405, 413, 415, 422;
+               503 with Retry-After when the line is full
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from bounded_reply import bounded_reply
 from chat_request import BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
+from same_origin import guard_origins
 from slots import Slots
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from shared.chat.sampling import SamplingSettings
-from shared.chat.session import Piece, stream_reply
+from shared.chat.session import Piece
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
 
@@ -42,23 +52,28 @@ def create_app(
     limits: Limits | None = None,
     defaults: SamplingSettings | None = None,
     facts: dict[str, Any] | None = None,
-    concurrent: int = 2,
-    queue_seconds: float = 30.0,
+    allow_origin: Sequence[str] = (),
+    behind_proxy: bool = False,
 ) -> Flask:
     """Builds the application around one model, which all requests share and none changes.
 
+    Its slots stand in `app.extensions["slots"]`, for the server to close when it ends.
+
     Args:
-        limits: what one request may ask for.
+        limits: what one request may ask for, and how many are served at once.
         defaults: sampling settings where a request names none.
         facts: what the page may tell about the model.
-        concurrent: replies written at the same time; the others wait.
-        queue_seconds: how long one waits before it is told to come back (503).
+        allow_origin: other sites whose pages may chat, such as https://example.org.
+        behind_proxy: believe the X-Forwarded-* headers of one proxy; without a proxy
+            anybody could write them.
     """
     limits, defaults = limits or Limits(), defaults or SamplingSettings()
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    slots = Slots(concurrent)
+    slots = app.extensions["slots"] = Slots(limits.concurrent, limits.queue_length)
+    if behind_proxy:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
     @app.get("/")
     def page() -> Response:
@@ -69,58 +84,88 @@ def create_app(
         return jsonify(status="ok", model=facts or {})
 
     @app.post("/chat")
-    def chat() -> Response | tuple[Response, int, dict[str, str]]:
+    def chat() -> Response:
         if not request.is_json:
             raise BadRequest(415, "Content-Type", "expected application/json")
         asked = parse_request(request.get_data(), limits, defaults)
-        slot = slots.take(queue_seconds)
+        gone = client_gone()
+        slot = slots.take(limits.queue_seconds, gone)
         if slot is None:
-            body = error_body("server", "busy: every slot is taken, please try again")
-            return jsonify(body), 503, {"Retry-After": str(RETRY_SECONDS)}
-        pieces = slot.guard(stream_reply(model, tokenizer, asked.messages, asked.settings))
+            raise BadRequest(503, "server", "busy: every slot is taken, please try again")
+        end = monotonic() + limits.reply_seconds
+        over = lambda: gone() or slots.hurry or monotonic() > end  # noqa: E731
+        pieces = bounded_reply(model, tokenizer, asked.messages, asked.settings, over)
+        pieces = slot.guard(pieces)
         if not asked.stream:
-            return whole(pieces)
-        response = Response(events(pieces), mimetype="text/event-stream", headers=STREAM_HEADERS)
+            return whole(pieces, slot.waited)
+        parts = events(pieces, slot.waited)
+        response = Response(parts, mimetype="text/event-stream", headers=STREAM_HEADERS)
         response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
         return response
 
+    guard_origins(app, allow_origin)
+    answer_errors(app, limits)
+    return app
+
+
+def answer_errors(app: Flask, limits: Limits) -> None:
+    """Gives every error the same form, and every answer the security headers."""
+    causes = {
+        404: ("path", "there is nothing here"),
+        405: ("method", "this address does not take that method"),
+        413: ("body", f"at most {limits.max_body_bytes} bytes"),
+    }
+
     @app.errorhandler(BadRequest)
-    def refuse(error: BadRequest) -> tuple[Response, int]:
-        return jsonify(error_body(error.field, error.message)), error.status
+    def refuse(error: BadRequest) -> tuple[Response, int, dict[str, str]]:
+        again = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else {}
+        return jsonify(error_body(error.field, error.message)), error.status, again
 
     @app.errorhandler(HTTPException)
     def as_json(error: HTTPException) -> tuple[Response, int, list[tuple[str, str]]]:
-        kept = [(k, v) for k, v in error.get_headers() if k in ("Allow", "Retry-After")]
-        return jsonify(error_body("request", error.name)), error.code or 500, kept
+        kept = [(k, v) for k, v in error.get_headers() if k == "Allow"]
+        field, message = causes.get(error.code, ("request", error.name))
+        return jsonify(error_body(field, message)), error.code or 500, kept
 
     @app.after_request
     def harden(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
         return response
 
-    return app
+
+def client_gone() -> Callable[[], bool]:
+    """A function that tells whether the client has closed its connection.
+
+    Only waitress can tell; elsewhere the answer is always no, and a reply whose reader
+    left ends when the server fails to write to it.
+    """
+    return request.environ.get("waitress.client_disconnected", lambda: False)
 
 
-def whole(pieces: Iterator[Piece]) -> Response:
+def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     """The whole reply as one JSON object."""
     text, last = "", None
     for last in pieces:
         text += last.text
-    return jsonify(reply=text, **ending(last))
+    return jsonify(reply=text, **ending(last, queue_seconds))
 
 
-def events(pieces: Iterator[Piece]) -> Iterator[str]:
+def events(pieces: Iterator[Piece], queue_seconds: float) -> Iterator[str]:
     """Each piece as one `data:` event; the last one carries finish_reason and usage."""
     for piece in pieces:
         if piece.text:
             yield f"data: {json.dumps({'text': piece.text})}\n\n"
         if piece.finish_reason:
-            yield f"data: {json.dumps(ending(piece))}\n\n"
+            yield f"data: {json.dumps(ending(piece, queue_seconds))}\n\n"
 
 
-def ending(last: Piece) -> dict[str, Any]:
+def ending(last: Piece, queue_seconds: float) -> dict[str, Any]:
     """How a reply ended and what it took."""
-    usage = {"prompt_bytes": last.prompt_bytes, "reply_bytes": last.reply_bytes}
+    usage = {
+        "prompt_bytes": last.prompt_bytes,
+        "reply_bytes": last.reply_bytes,
+        "queue_seconds": round(queue_seconds, 3),
+    }
     return {"finish_reason": last.finish_reason, "usage": usage}
 
 

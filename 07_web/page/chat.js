@@ -9,14 +9,17 @@ const message = byId("message");
 const notice = byId("notice");
 const STORE = "tiny-llm-conversation";
 const NUMBERS = ["temperature", "top_p", "top_k", "max_new_bytes", "seed"];
+const MOST_SENT = 50; // turns; the model's memory holds far fewer, and the server takes 100
+const SPEAKERS = { user: "You", assistant: "Model" };
 
 let messages = [];
 let running = null; // the AbortController of the reply being written
 
 function addTurn(role, content) {
   byId("empty").hidden = true;
-  const turn = document.createElement("p");
+  const turn = document.createElement("article");
   turn.className = `turn ${role}`;
+  turn.setAttribute("aria-label", SPEAKERS[role]);
   turn.textContent = content;
   log.append(turn);
   log.scrollTop = log.scrollHeight;
@@ -33,11 +36,13 @@ function keep() {
 
 function recall() {
   try {
-    messages = JSON.parse(localStorage.getItem(STORE)) ?? [];
+    const kept = JSON.parse(localStorage.getItem(STORE)) ?? [];
+    messages = kept.filter(({ role, content }) => Object.hasOwn(SPEAKERS, role) && typeof content === "string");
   } catch {
-    messages = [];
+    messages = []; // no storage, or something in it that this page did not write
   }
   for (const { role, content } of messages) addTurn(role, content);
+  if (messages.at(-1)?.role === "user") offerRetry("The reply was not finished.");
 }
 
 function settings() {
@@ -51,12 +56,17 @@ function settings() {
 
 function toSend() {
   const system = byId("system").value.trim();
-  return system ? [{ role: "system", content: system }, ...messages] : messages;
+  const recent = messages.slice(-MOST_SENT);
+  return system ? [{ role: "system", content: system }, ...recent] : recent;
 }
 
 function setWriting(writing) {
-  byId("send").hidden = writing;
-  byId("stop").hidden = !writing;
+  const [shown, hidden] = writing ? [byId("stop"), byId("send")] : [byId("send"), byId("stop")];
+  const focused = document.activeElement === hidden; // a button that is hidden loses the focus
+  hidden.hidden = true;
+  shown.hidden = false;
+  if (focused) shown.focus();
+  log.setAttribute("aria-busy", writing); // screen readers wait for the whole reply
 }
 
 // Server-sent events: blocks of lines, an empty line between them. A network
@@ -76,13 +86,23 @@ async function* readEvents(body) {
   }
 }
 
-async function explain(response) {
-  if (response.status === 503) return "The model is busy with other chats. Please try again in a moment.";
+// What the server refused. A refused request (4xx) would be refused again, so there is no
+// Retry for it: what was typed goes back to where it can be changed.
+class Refusal extends Error {
+  constructor(status, words) {
+    super(words);
+    this.again = status >= 500;
+  }
+}
+
+async function refusal(response) {
+  const { status } = response;
+  if (status === 503) return new Refusal(status, "The model is busy with other chats. Please try again in a moment.");
   try {
     const { error } = await response.json();
-    return `${error.field}: ${error.message}`;
+    return new Refusal(status, `${error.field}: ${error.message}`);
   } catch {
-    return `The server answered ${response.status}.`;
+    return new Refusal(status, `The server answered ${status}.`);
   }
 }
 
@@ -94,7 +114,7 @@ async function stream(turn, signal) {
     body: JSON.stringify({ messages: toSend(), stream: true, ...settings() }),
     signal,
   });
-  if (!response.ok) throw new Error(await explain(response));
+  if (!response.ok) throw await refusal(response);
   let finished = false;
   for await (const event of readEvents(response.body)) {
     if (event.text) {
@@ -114,23 +134,42 @@ async function reply() {
   turn.classList.add("writing");
   running = new AbortController();
   setWriting(true);
+  let problem = null;
   try {
-    if (!(await stream(turn, running.signal))) throw new Error("The server left in the middle of the reply.");
+    if (!(await stream(turn, running.signal))) throw new TypeError();
+    if (!turn.textContent) throw new Error("The model had nothing to say.");
   } catch (error) {
-    if (error.name !== "AbortError") fail(error);
+    problem = error.name === "AbortError" ? null : error;
   }
   turn.classList.remove("writing");
   if (!turn.textContent) turn.remove();
   else if (conversation === messages) messages.push({ role: "assistant", content: turn.textContent });
-  keep();
   running = null;
   setWriting(false);
+  if (problem && conversation === messages) fail(problem, turn.textContent);
+  keep();
+}
+
+function fail(error, written) {
+  if (error instanceof Refusal && !error.again) {
+    takeBack();
+    notice.textContent = error.message;
+  } else if (error instanceof TypeError) { // what fetch throws when nobody answers any more
+    offerRetry(written ? "The server left in the middle of the reply." : "The server cannot be reached.");
+  } else {
+    offerRetry(error.message);
+  }
+}
+
+function takeBack() {
+  const { content } = messages.pop();
+  [...log.querySelectorAll(".turn.user")].at(-1).remove();
+  message.value ||= content; // unless something new was typed meanwhile
   message.focus();
 }
 
-function fail(error) {
-  const lost = error instanceof TypeError; // what fetch throws when nobody answers
-  notice.textContent = `${lost ? "The server cannot be reached." : error.message} `;
+function offerRetry(words) {
+  notice.textContent = `${words} `;
   const retry = document.createElement("button");
   retry.type = "button";
   retry.textContent = "Retry";
@@ -144,6 +183,7 @@ function again() {
     messages.pop();
     log.lastElementChild.remove();
   }
+  message.focus(); // the Retry button goes
   if (messages.length) reply();
 }
 
@@ -186,6 +226,8 @@ byId("stop").addEventListener("click", () => running?.abort());
 byId("clear").addEventListener("click", clear);
 message.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+});
+document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") running?.abort();
 });
 for (const output of document.querySelectorAll("output")) {

@@ -43,6 +43,16 @@ def write_card(run: Run, outcome: Outcome) -> Path:
     return run.folder / CARD_FILE
 
 
+def public_arguments(arguments: list[str]) -> list[str]:
+    """The arguments with every path cut to its last part: cards are published."""
+    shown = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
+        is_path = "/" in value and not value.startswith("-")
+        shown.append(flag + equals + (Path(value).name if is_path else value))
+    return shown
+
+
 LIMITS = (
     "This is a tiny model. It has learned how its text looks far better than what is true. "
     "It invents facts, it cannot look anything up, and nobody has tuned it to be safe. "
