@@ -14,7 +14,7 @@ COPY constraints.txt ./
 # Only what serving imports: no datasets, no matplotlib, no test tools; and of torch neither its own
 # tests nor its C++ headers. Measured without the base image: 690 MB.
 RUN pip install --no-cache-dir --no-compile --constraint constraints.txt \
-    torch numpy einops flask waitress safetensors 'jsonargparse[signatures]' rich psutil \
+    torch numpy einops flask waitress safetensors 'jsonargparse[signatures]' rich psutil regex \
     hatchling editables \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
     && rm -rf test include

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from shared.text.tokenizer import ByteTokenizer, load_tokenizer
+from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import load_tokenizer
 
 TOKENIZER = ByteTokenizer()
 
@@ -69,7 +70,7 @@ def test_saving_and_loading(tmp_path):
     assert load_tokenizer(tmp_path / "tokenizer.json").vocab_size == 256
 
 
-@pytest.mark.parametrize("content", ['{"kind": "bpe"}', "{", "[]", '"x"', ""])
+@pytest.mark.parametrize("content", ['{"kind": "words"}', "{", "[]", '"x"', ""])
 def test_a_foreign_or_broken_tokenizer_file_is_refused(content, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(content)

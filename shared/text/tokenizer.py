@@ -7,12 +7,10 @@ Promoted by 02_tokenizer.
 
 import codecs
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-
-from shared.errors import UserError
 
 # ASCII has had a "record separator" since 1963 and text has no other use for it.
 END_OF_TEXT = 0x1E
@@ -67,28 +65,14 @@ class IncrementalDecoder:
     their character is whole; `flush` gives up on a broken tail and shows U+FFFD.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token_bytes: Callable[[int], bytes] = lambda token: bytes([token])) -> None:
+        self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int) -> str:
         """Takes one id; returns the characters that are whole now, often none."""
-        return self._decoder.decode(bytes([token]))
+        return self._decoder.decode(self._token_bytes(token))
 
     def flush(self) -> str:
         """Ends the stream; returns U+FFFD if a character was left unfinished."""
         return self._decoder.decode(b"", final=True)
-
-
-def load_tokenizer(path: str | Path) -> ByteTokenizer:
-    """Reads what `save` wrote.
-
-    Raises:
-        UserError: the file names a tokenizer this version does not have.
-    """
-    try:
-        kind = json.loads(Path(path).read_text())["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read the tokenizer {path}: {error!r}") from error
-    if kind != ByteTokenizer.kind:
-        raise UserError(f"{path} holds a {kind!r} tokenizer; this version knows 'bytes'")
-    return ByteTokenizer()

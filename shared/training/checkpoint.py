@@ -25,7 +25,7 @@ from shared.errors import UserError
 from shared.files import atomic_file, atomic_folder, remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
-from shared.text.tokenizer import ByteTokenizer, load_tokenizer
+from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 
 STATE_FILE, RUN_FILE, SUMS_FILE = "training_state.pt", "config.json", "checksums.json"
 BEST_FILE = "best.json"
@@ -37,7 +37,7 @@ def save_checkpoint(
     folder: str | Path,
     step: int,
     model: Transformer,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     run_config: dict[str, Any],
     parts: dict[str, Any],
     keep: int = 2,
@@ -124,7 +124,7 @@ def restore_state(checkpoint: str | Path, parts: dict[str, Any]) -> None:
 
 def load_model(
     checkpoint: str | Path, device: torch.device | str = "cpu"
-) -> tuple[Transformer, ByteTokenizer]:
+) -> tuple[Transformer, Tokenizer]:
     """The model of a checkpoint in evaluation mode, and its tokenizer.
 
     Raises:

@@ -29,7 +29,7 @@ class DataConfig:
     )
     """corpora and their shares of each batch"""
     path: str | None = None
-    """your own text, joined to the sources: a folder of notes, or a .md, .txt or .jsonl file"""
+    """your own text, joined to the sources: a folder or .zip of notes, or one file of text"""
     path_weight: float = 1.0
     """share of your own text, relative to the sources' weights"""
     valid_fraction: float = 0.05

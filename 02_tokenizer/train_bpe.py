@@ -1,0 +1,66 @@
+"""Trains a byte-level BPE tokenizer on a corpus and saves it.
+
+python 02_tokenizer/train_bpe.py
+python 02_tokenizer/train_bpe.py --corpus markdown:~/notes --vocab-size 8192 --out bpe.json
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.progress import track
+
+from shared.errors import UserError, one_line_errors
+from shared.text.bpe import BPETokenizer
+from shared.text.bpe_training import train_bpe
+from shared.text.sources import Source, read_source
+from shared.text.splits import TRAIN, split_documents
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, trains, shows what was learned, saves if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", default="python-docs", help="a source, such as markdown:FOLDER")
+    parser.add_argument("--vocab-size", type=int, default=1024, help="ids in all; at least 257")
+    parser.add_argument("--max-megabytes", type=float, default=50, help="read no more than this")
+    parser.add_argument("--out", help="the .json file to write")
+    options = parser.parse_args(arguments)
+    texts = training_texts(options.corpus, int(options.max_megabytes * 1e6))
+    start, total = time.perf_counter(), sum(map(len, texts))
+    tokenizer = train_bpe(track(texts, "counting words", transient=True), options.vocab_size)
+    seconds = time.perf_counter() - start
+    print(f"{total:,} bytes, {tokenizer.vocab_size:,} ids, {seconds:.1f} s")
+    describe(tokenizer, texts)
+    if options.out:
+        tokenizer.save(Path(options.out).expanduser())
+        print(f"saved {options.out}")
+
+
+def training_texts(spec: str, most: int) -> list[bytes]:
+    """The training documents of a source, up to `most` bytes."""
+    texts, size = [], 0
+    for document in split_documents(read_source(Source(spec)), valid_fraction=0.05):
+        if document.split == TRAIN:
+            texts.append(document.data)
+            size += len(document.data)
+        if size >= most:
+            break
+    if not texts:
+        raise UserError(f"source {spec!r} holds no text to train on")
+    return texts
+
+
+def describe(tokenizer: BPETokenizer, texts: list[bytes]) -> None:
+    """Prints the first and the longest tokens, and how much shorter text becomes."""
+    learned = [tokenizer.decode([token]) for token in range(256, len(tokenizer.vocabulary))]
+    print(f"first merges    {learned[:12]}")
+    print(f"longest tokens  {sorted(set(learned), key=len)[-6:]}")
+    sample = b"".join(texts)[:200_000]
+    ids = tokenizer.encode(sample)
+    print(f"bytes a token   {len(sample) / len(ids):.2f}, ids in {ids.dtype}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,166 @@
+"""Byte-level BPE tokenizer: bytes, and longer tokens for what stands together often.
+
+The verbs are the byte tokenizer's. It does not learn its merges: `bpe_training` does.
+Source: Sennrich et al. 2015, "Neural Machine Translation of Rare Words with Subword
+Units"; on bytes, Radford et al. 2019.
+Promoted by 02_tokenizer.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.errors import UserError
+from shared.files import atomic_file
+from shared.text.pretokens import pretokens
+from shared.text.tokenizer import IncrementalDecoder
+
+Pair = tuple[int, int]
+CACHED_WORDS = 1 << 18  # a word seen before is looked up, not merged again
+
+
+class BPETokenizer:
+    """Ids of single bytes, then one for each merge, then the special tokens.
+
+    Special tokens have ids of their own and no bytes that text could contain: no
+    text is ever encoded to one.
+
+    Args:
+        merges: pairs of ids in the order they were learned; merge number n makes a
+            new id out of two earlier ones.
+        special: names of the special tokens; the first ends a text.
+    """
+
+    kind = "bpe"
+
+    def __init__(self, merges: Sequence[Pair], special: Sequence[str] = ("<|endoftext|>",)) -> None:
+        vocabulary = [bytes([byte]) for byte in range(256)]
+        for left, right in merges:
+            if not (0 <= left < len(vocabulary) and 0 <= right < len(vocabulary)):
+                raise UserError(f"merge {(left, right)} names an id that does not exist yet")
+            vocabulary.append(vocabulary[left] + vocabulary[right])
+        ranks = {pair: (rank, 256 + rank) for rank, pair in enumerate(map(tuple, merges))}
+        self._set(vocabulary, list(range(256)), ranks, special)
+
+    def _set(
+        self,
+        vocabulary: list[bytes],
+        byte_ids: list[int],
+        ranks: dict[Pair, tuple[int, int]],
+        special: Sequence[str],
+    ) -> None:
+        self.vocabulary, self.byte_ids, self.ranks = vocabulary, byte_ids, ranks
+        self.special = {name: len(vocabulary) + n for n, name in enumerate(special)}
+        self.vocab_size = len(vocabulary) + len(special)
+        self.end_of_text = next(iter(self.special.values()))
+        self._cache: dict[bytes, list[int]] = {}
+
+    @classmethod
+    def with_ids(
+        cls,
+        vocabulary: list[bytes],
+        byte_ids: list[int],
+        merges: Sequence[Pair],
+        special: Sequence[str],
+    ) -> "BPETokenizer":
+        """A tokenizer whose ids are numbered by somebody else, as GPT-2's are.
+
+        Args:
+            vocabulary: the bytes of each id.
+            byte_ids: the id of each of the 256 bytes.
+            merges: pairs of ids in order of rank.
+        """
+        ids = {token: number for number, token in enumerate(vocabulary)}
+        made = cls.__new__(cls)
+        ranks = {
+            (left, right): (rank, ids[vocabulary[left] + vocabulary[right]])
+            for rank, (left, right) in enumerate(merges)
+        }
+        made._set(vocabulary, byte_ids, ranks, special)
+        return made
+
+    @property
+    def merges(self) -> list[Pair]:
+        """The pairs in the order they were learned."""
+        return sorted(self.ranks, key=lambda pair: self.ranks[pair][0])
+
+    def encode(self, text: str | bytes) -> np.ndarray:
+        """Ids of `text`, shape (number of tokens,), in the smallest unsigned type. Never raises."""
+        ids: list[int] = []
+        for word in pretokens(text):
+            known = self._cache.get(word)
+            if known is None:
+                known = self._merge_word(word)
+                if len(self._cache) < CACHED_WORDS:
+                    self._cache[word] = known
+            ids += known
+        return np.array(ids, dtype=np.min_scalar_type(self.vocab_size - 1))
+
+    def _merge_word(self, word: bytes) -> list[int]:
+        ids = [self.byte_ids[byte] for byte in word]
+        while len(ids) > 1:
+            # The merge learned first goes first, wherever in the word it stands.
+            best = min(pairwise(ids), key=lambda p: self.ranks.get(p, NEVER)[0])
+            if best not in self.ranks:
+                break
+            ids = merge_pair(ids, best, self.ranks[best][1])
+        return ids
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one id; a special token has none."""
+        return self.vocabulary[token] if token < len(self.vocabulary) else b""
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The exact bytes behind `ids`."""
+        return b"".join(self.token_bytes(int(token)) for token in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text behind `ids`; a byte run that is not UTF-8 shows as U+FFFD. Never raises."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decoder(self) -> IncrementalDecoder:
+        """A fresh decoder for ids that arrive one at a time."""
+        return IncrementalDecoder(self.token_bytes)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything that `from_state` needs, as JSON."""
+        state = {
+            "kind": self.kind,
+            "vocabulary": [token.hex() for token in self.vocabulary],
+            "merges": self.merges,
+            "special": list(self.special),
+        }
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(state))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "BPETokenizer":
+        """The tokenizer that `save` wrote.
+
+        Raises:
+            KeyError, ValueError, TypeError: the state is broken.
+        """
+        vocabulary = [bytes.fromhex(token) for token in state["vocabulary"]]
+        byte_ids = [vocabulary.index(bytes([byte])) for byte in range(256)]
+        merges = [(int(left), int(right)) for left, right in state["merges"]]
+        return cls.with_ids(vocabulary, byte_ids, merges, state["special"])
+
+
+NEVER = (float("inf"), -1)
+
+
+def merge_pair(ids: list[int], pair: Pair, new: int) -> list[int]:
+    """The ids with each `pair` replaced by `new`, from left to right."""
+    merged, at = [], 0
+    while at < len(ids):
+        if at + 1 < len(ids) and (ids[at], ids[at + 1]) == pair:
+            merged.append(new)
+            at += 2
+        else:
+            merged.append(ids[at])
+            at += 1
+    return merged
