@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
+
+# Scripts that tests start write their token files here, not into the repository.
+os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -52,6 +56,11 @@ def browser_path() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def pytest_unconfigure() -> None:
+    """Removes the token files of this session."""
+    shutil.rmtree(os.environ["TINY_LLM_DATA"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -54,6 +54,8 @@ def shared_imports(path: Path) -> set[str]:
     """Names of `shared` modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively, which hides what it imports"
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
             module = node.module.removeprefix("shared.")
             of_a_room = module in ROOMS

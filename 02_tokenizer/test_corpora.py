@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from shared.errors import UserError
 from shared.text import hub, token_file
+from shared.text.bpe_training import train_bpe
 from shared.text.corpora import Document, read_jsonl, read_markdown, read_text
 from shared.text.python_docs import docstrings, read_python_docs
 from shared.text.sources import Source, fingerprint, read_source, source_of_path
@@ -329,6 +330,18 @@ def test_an_empty_corpus_is_refused(tmp_path, tokenizer):
     (tmp_path / "a.md").write_text("")
     with pytest.raises(UserError, match="holds no text"):
         load_corpus(Source(f"markdown:{tmp_path}"), tmp_path / "data", tokenizer, 0.2)
+
+
+def test_another_tokenizer_writes_another_corpus_in_the_smallest_type(notes, tmp_path, tokenizer):
+    as_bytes = load_corpus(notes, tmp_path / "data", tokenizer, 0.2)
+    bpe = train_bpe(["note note 1 2 3"], 300)
+    as_tokens = load_corpus(notes, tmp_path / "data", bpe, 0.2)
+    assert as_tokens.train.dtype == np.uint16 and len(as_tokens.train) < len(as_bytes.train)
+    assert as_tokens.manifest["bytes"] == as_bytes.manifest["bytes"]
+    assert bpe.decode_bytes(as_tokens.train) == bytes(as_bytes.train).replace(b"\x1e", b"")
+    assert load_corpus(notes, tmp_path / "data", tokenizer, 0.2).manifest == as_bytes.manifest
+    other = train_bpe(["other merges"], 300)
+    assert load_corpus(notes, tmp_path / "data", other, 0.2).train.shape != as_tokens.train.shape
 
 
 def test_the_fingerprint_follows_the_files_and_the_options(notes, tmp_path):

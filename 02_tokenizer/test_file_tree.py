@@ -71,7 +71,7 @@ def test_the_order_is_that_of_the_composed_names(tmp_path):
 def test_a_zip_gives_the_same_documents_as_its_folder(vault, tmp_path):
     expected = names_and_bytes(vault)
     assert names_and_bytes(zip_of(vault, tmp_path / "flat.zip")) == expected
-    assert names_and_bytes(zip_of(vault, tmp_path / "nested.zip", "My Vault/")) == expected
+    assert names_and_bytes(zip_of(vault, tmp_path / "My Vault.zip", "My Vault/")) == expected
     assert source_of_path(tmp_path / "flat.zip").kind == "markdown"
 
 
@@ -84,9 +84,35 @@ def test_a_broken_or_encrypted_zip_is_told(tmp_path, vault):
     skipped: list[tuple[str, str]] = []
     read = list(read_markdown(path, lambda *told: skipped.append(told)))
     assert len(read) == len(ODD_NAMES) - 1 and "unreadable" in skipped[0][1]
-    path.write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(UserError):
-        list(read_markdown(tmp_path / "missing.zip"))
+    for broken in (data[: len(data) // 2], b"PK\x03\x04 not a zip", b""):
+        path.write_bytes(bytes(broken))
+        with pytest.raises(UserError, match=r"cannot read the \.zip"):
+            list(read_markdown(path))
+
+
+def test_a_flipped_byte_anywhere_in_a_compressed_zip_is_never_fatal(tmp_path):
+    path = tmp_path / "notes.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.md", "some text that repeats, some text that repeats " * 50)
+        archive.writestr("b.md", "whole")
+    whole = path.read_bytes()
+    for at in range(34, 90):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        assert len(list(read_markdown(path))) >= 1
+
+
+def test_a_zip_of_one_subfolder_keeps_its_name(tmp_path):
+    """Names decide the split: `daily/0.md` in the folder is `daily/0.md` in its .zip."""
+    (tmp_path / "vault" / "daily").mkdir(parents=True)
+    (tmp_path / "vault" / "daily" / "0.md").write_text("x")
+    path = zip_of(tmp_path / "vault", tmp_path / "notes.zip")
+    assert names_and_bytes(path) == names_and_bytes(tmp_path / "vault")
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-of-that-name/notes", "nul\0"])
+def test_what_can_be_no_path_is_one_line(path):
+    with pytest.raises(UserError, match="cannot be a path here|no such file"):
+        list_tree(path, (".md",))
 
 
 def test_links_pipes_hidden_folders_and_empty_files_are_passed_over_and_told(tmp_path):

@@ -199,6 +199,15 @@ def test_seconds_of_earlier_sittings_count():
     assert steps == [41, 42, 43, 44]
 
 
+def test_the_time_left_is_never_negative():
+    ticks = iter(range(1000))
+    budget = Budget(steps=2, clock=lambda: float(next(ticks)))
+    assert budget.seconds_left == float("inf")
+    for _ in budget.remaining_steps():
+        assert budget.seconds_left >= 0
+    assert budget.seconds_left == 0
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("6h", 21600)])
 def test_budgets_in_seconds_are_read(text, seconds):
     assert parse_budget(text).total_seconds == seconds
@@ -271,6 +280,21 @@ def test_half_precision_computes_the_same_loss_roughly_and_keeps_float32_weights
     exact = run(other_model, other_parts, strategy, until=4)
     assert losses == pytest.approx(exact, rel=0.02) and losses != exact
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_an_overflow_in_one_optimizers_gradients_moves_no_weight_at_all(tiny_config):
+    """With float16, clipping by a norm that is no number spoils the other gradients too."""
+    model, parts, strategy = make_parts(tiny_config, optimizer="muon")
+    precision = Precision(CPU, torch.float16)
+    strategy.gradient(model, parts["batches"], precision)
+    model.blocks[0].attention.query.weight.grad[0, 0] = math.nan
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    norm = precision.clip(parts["optimizers"], model.parameters(), 1.0).item()
+    scale = precision.scaler.get_scale()
+    precision.step(parts["optimizers"], norm)
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert precision.scaler.get_scale() < scale
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 # --- checkpoints and resuming

@@ -21,9 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
+from shared.files import user_path
+from shared.text.token_file import data_folder
 from shared.training.card import CARD_FILE, Outcome, public_arguments, write_card
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
+from shared.training.loss import bits_per_byte
 from shared.training.run import Run, build_run
 from shared.training.run_config import (
     RunConfig,
@@ -31,14 +34,14 @@ from shared.training.run_config import (
     resolve_config_names,
     to_run_config,
 )
-from shared.training.run_log import append_metrics, draw_curves
+from shared.training.run_log import append_metrics, draw_curves, rewind_metrics
 from shared.training.stop_signal import stop_signal
 
 HERE = Path(__file__).resolve().parent
-CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", HERE / "data"
+CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder()
 SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
 
-console = Console()
+console = Console(markup=False)  # paths may hold brackets
 
 
 def main(arguments: list[str]) -> None:
@@ -57,7 +60,7 @@ def main(arguments: list[str]) -> None:
         return
     config = to_run_config(parser, options)
     name = Path(options.config[-1].relative).stem if options.config else "run"
-    run = read_and_build(config, Path(config.out or RUNS / name).expanduser())
+    run = read_and_build(config, user_path(config.out or RUNS / name))
     if not begin(run, options.resume, options.fresh):
         return
     tell_the_start(run)
@@ -107,6 +110,8 @@ def begin(run: Run, resume: bool, fresh: bool) -> bool:
             console.print(f"{run.folder} is finished already; nothing to do")
             return False
         console.print(f"resuming after step {run.budget.step}")
+    elif run.budget.step == 0:
+        rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
     return True
 
 
@@ -143,7 +148,7 @@ def train_and_log(run: Run) -> bool:
     with progress_bar(run) as show, stop_signal(console.print) as stopped:
         try:
             for record in run.steps():
-                append_metrics(run.folder, entry_of(record))
+                append_metrics(run.folder, entry_of(record, run))
                 show(record)
                 if stopped():
                     break
@@ -157,7 +162,10 @@ def train_and_log(run: Run) -> bool:
         except TrainingDiverged as error:
             good = list_checkpoints(run.folder / "checkpoints")
             last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
-            raise UserError(f"training diverged at {error}; {last}. Lower the rates.") from error
+            raise UserError(
+                f"training diverged at {error}; {last}. "
+                "Start again with lower rates and --fresh, or --out FOLDER"
+            ) from error
     saved = run.save()
     if stopped():
         console.print(f"saved {saved}; to go on, run the same command with --resume")
@@ -195,10 +203,12 @@ def finish(run: Run, arguments: list[str]) -> None:
     )
 
 
-def entry_of(record: Record) -> dict[str, float]:
+def entry_of(record: Record, run: Run) -> dict[str, float]:
     """A record as a line of metrics.jsonl."""
     return {
-        "step": record.step, "loss": record.loss, "grad_norm": record.grad_norm,
+        "step": record.step, "loss": record.loss,
+        "bits_per_byte": bits_per_byte(record.loss, run.bytes_per_token),
+        "grad_norm": record.grad_norm,
         "lr_factor": record.lr_factor, "tokens": record.tokens, "seconds": record.seconds,
     }  # fmt: skip
 
@@ -216,9 +226,8 @@ def progress_bar(run: Run) -> Iterator:
             seen += record.tokens
             rate = seen / (time.monotonic() - start)
             left = time.strftime("%H:%M:%S", time.gmtime(min(run.budget.seconds_left, 86399)))
-            text = (
-                f"step {record.step} · {record.loss / math.log(2):.2f} bits · {rate / 1e3:.1f} kB/s"
-            )
+            bits = bits_per_byte(record.loss, run.bytes_per_token)
+            text = f"step {record.step} · {bits:.2f} bits a byte · {rate / 1e3:.1f}k tokens/s"
             progress.update(
                 task, completed=run.budget.progress, description=f"{text} · {left} left"
             )

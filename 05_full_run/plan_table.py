@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +18,13 @@ def print_plans(configs: dict[str, RunConfig], console: Console) -> None:
         table.add_column(column, justify="left" if column == "config" else "right")
     spawn = multiprocessing.get_context("spawn")
     for name, config in configs.items():
-        with console.status(f"measuring {name}"), ProcessPoolExecutor(1, spawn) as pool:
-            plan = pool.submit(measure_plan, config).result()
+        try:
+            with console.status(f"measuring {name}"), ProcessPoolExecutor(1, spawn) as pool:
+                plan = pool.submit(measure_plan, config).result()
+        except (RuntimeError, MemoryError, BrokenProcessPool) as error:  # ways to run out of memory
+            reason = str(error).splitlines()[0][:40] if str(error) else type(error).__name__
+            table.add_row(name, "-", "-", "-", "-", f"no ({reason})")
+            continue
         table.add_row(
             name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
             f"{plan.bytes_seen() / 1e6:,.0f} MB", f"{plan.memory / 2**30:.1f} GiB",

@@ -1,6 +1,7 @@
 """The full run: a config in, a run folder out; interrupted, resumed, refused by name."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -16,8 +17,10 @@ import pytest
 import torch
 
 from shared.errors import UserError
+from shared.text.bpe_training import train_bpe
 from shared.training import run_log
 from shared.training.card import public_arguments
+from shared.training.checkpoint import find_checkpoint, load_model
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run, build_schedule
 from shared.training.run_config import (
@@ -77,12 +80,43 @@ def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders):
         "text:text.txt",
         "primer",
         "sha256",
-        "24 steps, 3,072 bytes",
+        "24 steps, 3,072 tokens",
         "seed",
         "user: hello",
     ):
         assert fact in card
     assert str(config_file.parent) not in card  # a card is published: no folder of its owner
+
+
+def test_a_run_on_longer_tokens_measures_in_the_same_unit(config_file, folders, tmp_path):
+    """With BPE the loss is per token, and bits per byte still counts bytes of text."""
+    text = (tmp_path / "text.txt").read_text()
+    train_bpe([text], 300).save(tmp_path / "bpe.json")
+    more = ["--data.tokenizer", str(tmp_path / "bpe.json")]
+    full_run.main(["--config", str(config_file), *more, "--train.learning_rate", "0"])
+    folder = folders / "tiny"
+    model, tokenizer = load_model(find_checkpoint(folder))
+    assert model.config.vocab_size == tokenizer.vocab_size > 257
+    first = next(e for e in run_log.read_metrics(folder) if "loss" in e)
+    assert first["loss"] == pytest.approx(math.log(tokenizer.vocab_size), rel=0.02)
+    assert first["bits_per_byte"] < 8 / 2  # over two bytes a token in so simple a text
+
+
+def test_bits_per_byte_of_a_uniform_model_does_not_depend_on_the_tokenizer(config_file, tmp_path):
+    """Every id equally likely: the bits of a text are its ids times log2 of the vocabulary."""
+    text = (tmp_path / "text.txt").read_text()
+    train_bpe([text], 300).save(tmp_path / "bpe.json")
+    for name in ("bytes", str(tmp_path / "bpe.json")):
+        run = build_run(
+            parse("--config", str(config_file), "--data.tokenizer", name),
+            tmp_path / "r",
+            tmp_path / "d",
+        )
+        torch.nn.init.zeros_(run.model.head.weight)
+        corpus = next(c for c in run.corpora if c.name == "text:text.txt")
+        size, ids = corpus.manifest["bytes"]["validation"], len(corpus.validation)
+        expected = ids * math.log2(run.tokenizer.vocab_size) / size
+        assert run.validate()["text:text.txt"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_both_losses_fall(config_file, folders):

@@ -170,3 +170,55 @@ def test_a_disk_that_became_read_only_is_one_line(finished, config_file, monkeyp
     with pytest.raises(UserError, match=r"cannot write .*: Read-only file system"):
         full_run.main(["--config", str(config_file), "--out", str(finished), "--resume"])
     load_model(list_checkpoints(finished / "checkpoints")[0])
+
+
+def test_broken_newer_checkpoints_do_not_push_out_the_ones_that_follow(finished, config_file):
+    """Every checkpoint is broken: all steps are trained again, and their saves are kept."""
+    for checkpoint in list_checkpoints(finished / "checkpoints"):
+        (checkpoint / "model.json").write_text("{}")
+    (finished / "card.md").unlink()
+    full_run.main(["--config", str(config_file), "--out", str(finished), "--resume"])
+    kept = list_checkpoints(finished / "checkpoints")
+    assert [path.name for path in kept][-1] == "step-0000024"
+    load_model(kept[-1])
+    steps = [entry["step"] for entry in read_metrics(finished) if "loss" in entry]
+    assert steps == list(range(1, 25))
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_its_log_anew(config_file, tmp_path):
+    out = tmp_path / "early"
+    out.mkdir()
+    (out / "metrics.jsonl").write_text('{"step": 1, "loss": 9}\n{"step": 2, "loss": 9}\n')
+    full_run.main(["--config", str(config_file), "--out", str(out), "--resume"])
+    steps = [entry["step"] for entry in read_metrics(out) if "loss" in entry]
+    assert steps == list(range(1, 25))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--train.decay", "0"], ["--train.learning_rate", "-1"], ["--train.warmup", "1"],
+        ["--data.path_weight", ".nan"], ["--seed", "99999999999999999999999"],
+        ["--out", "x" * 5000],
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_one_line(wrong, config_file, tmp_path):
+    out = [] if "--out" in wrong else ["--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--config", str(config_file), *out, *wrong],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_sources_of_one_name_are_refused(config_file, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "notes").mkdir(parents=True)
+        (tmp_path / folder / "notes" / "n.md").write_text("text " * 100)
+    sources = [{"spec": f"markdown:{tmp_path / folder / 'notes'}"} for folder in ("a", "b")]
+    with pytest.raises(UserError, match="two sources are called markdown:notes"):
+        full_run.main(
+            ["--config", str(config_file), "--data.sources", json.dumps(sources), "--out",
+             str(tmp_path / "run")]
+        )  # fmt: skip

@@ -143,5 +143,4 @@ if __name__ == "__main__":
     with one_line_errors():
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="surrogateescape")  # any byte can be typed or piped in
-            sys.stdout.reconfigure(errors="replace")
         main(sys.argv[1:])

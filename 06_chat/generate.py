@@ -17,7 +17,7 @@ from shared.chat.sampling import SamplingSettings, keep_top_k, keep_top_p
 from shared.device import pick_device
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
-from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -59,16 +59,16 @@ def prompts():
             yield prompt
 
 
-def encode_prompt(tokenizer: ByteTokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Ids of a prompt that opens a document."""
     return [tokenizer.end_of_text, *tokenizer.encode(prompt).tolist()]
 
 
 def explain_next_byte(
-    model: Transformer, tokenizer: ByteTokenizer, prompt: str, settings: SamplingSettings
+    model: Transformer, tokenizer: Tokenizer, prompt: str, settings: SamplingSettings
 ) -> None:
     """Prints the shapes of one step and how the settings reshape its probabilities."""
-    ids = encode_prompt(tokenizer, prompt)
+    ids = encode_prompt(tokenizer, prompt)[-model.config.context_length :]
     cache, logits = prefill(model, ids)
     logits = logits.float().cpu()
     keys = cache.layers[0].keys
@@ -83,15 +83,17 @@ def explain_next_byte(
         "then top_k 5": keep_top_k(warm, 5).softmax(-1),
         "or top_p 0.9": keep_top_p(warm, 0.9).softmax(-1),
     }
-    table = Table("next byte", *columns, title="the likeliest next bytes and their shares")
-    for byte in logits.topk(8).indices.tolist():
-        shares = [f"{shares[byte]:.3f}" if shares[byte] > 0 else "-" for shares in columns.values()]
-        table.add_row(repr(chr(byte)) if byte < 128 else hex(byte), *shares)
+    table = Table("next token", *columns, title="the likeliest next tokens and their shares")
+    for token in logits.topk(8).indices.tolist():
+        shares = [
+            f"{shares[token]:.3f}" if shares[token] > 0 else "-" for shares in columns.values()
+        ]
+        table.add_row(repr(tokenizer.decode([token])), *shares)
     console.print(table)
 
 
 def continue_aloud(
-    model: Transformer, tokenizer: ByteTokenizer, prompt: str, settings: SamplingSettings
+    model: Transformer, tokenizer: Tokenizer, prompt: str, settings: SamplingSettings
 ) -> None:
     """Prints the prompt and its continuation as it is drawn, up to the end of the document."""
     decoder, count, start = tokenizer.decoder(), 0, time.perf_counter()
@@ -110,5 +112,4 @@ if __name__ == "__main__":
     with one_line_errors():
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="surrogateescape")
-            sys.stdout.reconfigure(errors="replace")
         main(sys.argv[1:])

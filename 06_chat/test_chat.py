@@ -22,6 +22,7 @@ from shared.chat.sampling import (
 from shared.chat.session import ChatSession, _Visible, fit_turns, stream_reply
 from shared.errors import UserError
 from shared.model.transformer import Transformer
+from shared.text.bpe_training import train_bpe
 from shared.text.transcript import Message, parse, render_prompt
 from shared.training.checkpoint import save_checkpoint
 from shared.training.sampler import continue_text
@@ -133,10 +134,20 @@ def test_text_goes_on_past_the_context(tiny_model):
 
 
 def test_an_abandoned_stream_stops_computing(tiny_model):
+    calls = []
+    tiny_model.register_forward_hook(lambda *arguments: calls.append(1))
     stream = stream_ids(tiny_model, [1], GREEDY)
     next(stream)
+    next(stream)
     stream.close()
-    assert list(stream) == []
+    assert len(calls) == 2  # the prompt, and one of the twenty bytes asked for
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e-5])
+def test_a_temperature_next_to_nothing_is_greedy(temperature):
+    generator = torch.Generator().manual_seed(0)
+    settings = SamplingSettings(temperature=temperature)
+    assert next_token(100 * LOGITS, settings, generator) == 0
 
 
 # --- replies
@@ -149,9 +160,10 @@ class Parrot(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.config, self.text, self.at = model.config, text, 0
+        self.vocab_size = model.config.vocab_size
 
     def forward(self, ids, cache):
-        logits = torch.zeros(1, ids.shape[1], 256)
+        logits = torch.zeros(1, ids.shape[1], self.vocab_size)
         logits[0, -1, self.text[min(self.at, len(self.text) - 1)]] = 100.0
         self.at += 1
         for layer in cache.layers:
@@ -211,6 +223,20 @@ def test_a_half_character_at_the_limit_is_shown_as_replaced(wide_model, tokenize
     assert "".join(piece.text for piece in pieces) == "\ufffd"
 
 
+def test_a_reply_in_longer_tokens_counts_bytes_and_cuts_no_character(wide_model):
+    bpe = train_bpe(["Hello there, grüß dich 👋 " * 20], 300)
+    said = bpe.encode(" grüß 👋 Hello there, grüß").tolist()
+    parrot = Parrot(wide_model, said, 0)
+    parrot.vocab_size = bpe.vocab_size
+    settings = SamplingSettings(temperature=0, max_new_bytes=14)
+    pieces = list(stream_reply(parrot, bpe, [Message("user", "hi")], settings))
+    text = "".join(piece.text for piece in pieces)
+    assert text.startswith("grüß 👋") and "�" not in text
+    assert pieces[-1].finish_reason == "length"
+    assert 14 <= pieces[-1].reply_bytes < 14 + max(len(t) for t in bpe.vocabulary)
+    assert pieces[-1].prompt_bytes == len("user: hi\nassistant:")
+
+
 def test_held_back_text_is_shown_once_it_cannot_be_a_mark():
     visible = _Visible()
     assert [visible.add(c) for c in "a\nus"] == ["a", "", "", ""]
@@ -244,10 +270,12 @@ def test_one_turn_longer_than_the_context_keeps_its_end(tokenizer):
 
 
 def test_a_reply_goes_on_when_the_window_fills(tiny_model, tokenizer):
-    """The context is 32 bytes; the reply alone is longer."""
+    """The context is 32 bytes; the reply alone is longer, and the window is read again."""
     messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
-    pieces = list(stream_reply(tiny_model, tokenizer, messages, replace(GREEDY, max_new_bytes=80)))
-    assert pieces[-1].reply_bytes == 80 or pieces[-1].finish_reason == "stop"
+    said = bytes(range(ord("a"), ord("z"))) * 4
+    pieces = reply_of(tiny_model, tokenizer, b" " + said, max_new_bytes=80, messages=messages)
+    assert "".join(piece.text for piece in pieces) == said[:79].decode()
+    assert pieces[-1].finish_reason == "length" and pieces[-1].reply_bytes == 80
 
 
 def test_a_session_remembers_and_keeps_what_was_said_when_cut_short(wide_model, tokenizer):

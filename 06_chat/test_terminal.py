@@ -139,6 +139,11 @@ def test_100_kilobytes_pasted_into_the_terminal_are_answered(talker):
     assert terminal.end() == 0
 
 
+def test_a_prompt_longer_than_the_context_is_continued(talker):
+    done = run("generate.py", talker, "--prompt", "x" * 500, "--max_new_bytes", "10")
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_generate_fits_a_narrow_terminal_and_survives_odd_bytes(talker):
     done = run("generate.py", talker, "--max_new_bytes", "10", COLUMNS="30", TERM="dumb")
     assert done.returncode == 0, done.stderr.decode()

@@ -122,7 +122,7 @@ def _settings(
                 raise BadRequest(422, name, f"expected {kind}, got {type(value).__name__}")
         try:
             settings = replace(settings, **{name: value})
-        except (UserError, OverflowError) as error:
+        except UserError as error:
             raise BadRequest(422, name, str(error)[:200]) from error
     if 0 < settings.temperature < COLDEST:
         settings = replace(settings, temperature=0)  # the likeliest byte, as it would be anyway

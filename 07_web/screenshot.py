@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from serve import facts_of
 from waitress.server import create_server
 from web_app import create_app
@@ -53,10 +53,7 @@ def talk(address: str, browser_path: str) -> None:
         for number, line in enumerate(TALK, start=1):
             page.get_by_label("Your message").fill(line)
             page.keyboard.press("Enter")
-            page.wait_for_function(
-                "n => document.querySelectorAll('.turn.assistant:not(.writing)').length === n",
-                arg=number,
-            )
+            expect(page.locator(".turn.assistant:not(.writing)")).to_have_count(number)
         FIGURE.parent.mkdir(exist_ok=True)
         page.screenshot(path=FIGURE)
         browser.close()

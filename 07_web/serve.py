@@ -25,6 +25,7 @@ from typing import Any
 
 from chat_request import Limits
 from flask import Flask
+from http_errors import answer_in_json
 from jsonargparse import ArgumentParser, set_parsing_settings
 from waitress.server import create_server
 from web_app import create_app
@@ -132,6 +133,7 @@ def build_server(
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = "is taken: pick another, such as PORT=8001 or --port 8001" if taken else error
         raise UserError(f"port {port} on {host} {reason}") from error
+    answer_in_json(channels)
     return server, channels
 
 

@@ -5,21 +5,17 @@ import time
 import urllib.request
 
 import pytest
+from page_driver import written
 from playwright.sync_api import Page, expect
-from served_models import address_in, start
+from served_models import running, start, wait_until
 
 pytest_plugins = ("web_fixtures",)
 
 
 @pytest.fixture(scope="module")
 def address(checkpoint):
-    server, line = start(checkpoint, "--port", "0")
-    try:
-        assert "http://127.0.0.1:" in line, server.stderr.read()
-        yield address_in(line)
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with running(checkpoint) as (_, address):
+        yield address
 
 
 def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: Page):
@@ -30,9 +26,8 @@ def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: 
     expect(page.locator(".turn.user")).to_have_text("hello <b>you</b>")
     reply = page.locator(".turn.assistant")
     expect(reply).to_have_text(re.compile(".+"))
-    early = len(reply.inner_text())
-    grown = "n => document.querySelector('.turn.assistant').innerText.length > n"
-    page.wait_for_function(grown, arg=early)
+    early = len(written(page))
+    wait_until(lambda: len(written(page)) > early)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     stopped = reply.inner_text()
@@ -56,7 +51,7 @@ def test_the_settings_reach_the_model(page: Page):
         page.get_by_label("Your message").fill("hi")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_role("button", name="Send")).to_be_visible()
-        page.wait_for_function("document.querySelectorAll('.turn.assistant:not(.writing)').length")
+        expect(page.locator(".turn.assistant:not(.writing)")).to_have_count(1)
         text = page.locator(".turn.assistant").last.inner_text()
         page.get_by_role("button", name="Clear").click()
         return text

@@ -93,7 +93,10 @@ def create_app(
         if slot is None:
             raise BadRequest(503, "server", "busy: every slot is taken, please try again")
         end = monotonic() + limits.reply_seconds
-        over = lambda: gone() or slots.hurry or monotonic() > end  # noqa: E731
+
+        def over() -> bool:
+            return gone() or slots.hurry or monotonic() > end
+
         pieces = bounded_reply(model, tokenizer, asked.messages, asked.settings, over)
         pieces = slot.guard(pieces)
         if not asked.stream:

@@ -22,6 +22,9 @@ def one_line_errors() -> Iterator[None]:
     Any other exception is a defect of ours and keeps its traceback. Ctrl-C
     exits with 130, as shells expect.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name or a reply may hold what they cannot print
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         yield
     except UserError as error:

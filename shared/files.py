@@ -32,8 +32,11 @@ def atomic_folder(place: str | Path) -> Iterator[Path]:
         yield partial
         for file in partial.iterdir():
             _flush_to_disk(file)
-        remove_folder(place)
+        aside = place.with_name(f".{place.name}.{os.getpid()}.aside.partial")
+        if place.exists():
+            place.rename(aside)
         partial.rename(place)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
@@ -57,7 +60,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         UserError: the disk refuses (full, read-only).
     """
     path = Path(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -70,12 +73,28 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             partial.unlink()
 
 
+def user_path(path: str | Path) -> Path:
+    """A path that a person typed, with `~` resolved; nothing need be there.
+
+    Raises:
+        UserError: it can be no path: too long, an unknown user's home, a NUL in it.
+    """
+    try:
+        resolved = Path(path).expanduser()
+        resolved.exists()
+        return resolved
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{str(path)[:60]!r} cannot be a path here: {error}") from error
+
+
 def _sweep(folder: Path) -> None:
     """Removes what killed processes left half-written, and nothing of those still running."""
-    for left in folder.glob(".*.partial"):
+    for left in folder.glob(".*.partial*"):
         pid = next((part for part in left.name.split(".")[::-1] if part.isdigit()), "")
         if pid and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
+            with suppress(OSError):  # a file, which rmtree does not take
+                left.unlink()
 
 
 def _flush_to_disk(file: Path) -> None:

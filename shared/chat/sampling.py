@@ -12,6 +12,8 @@ from torch import Tensor
 
 from shared.errors import UserError
 
+COLDEST = 1e-4  # below it a logit divided by the temperature can overflow; it is greedy anyway
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -60,7 +62,7 @@ def next_token(
 ) -> int:
     """Draws one id from logits (V,); `recent` ids are those the penalty looks at."""
     logits = penalize_repetition(logits.float().cpu(), recent, settings.repetition_penalty)
-    if settings.temperature == 0:
+    if settings.temperature < COLDEST:
         return int(logits.argmax())
     logits = keep_top_k(logits / settings.temperature, settings.top_k)
     shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)

@@ -11,7 +11,7 @@ from shared.chat.generation import stream_ids
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
 from shared.model.transformer import Transformer
-from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import Tokenizer
 from shared.text.transcript import STOPS, Message, render_prompt
 
 FinishReason = Literal["stop", "length"]
@@ -31,7 +31,7 @@ class Piece:
 
 def stream_reply(
     model: Transformer,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     messages: list[Message],
     settings: SamplingSettings,
 ) -> Iterator[Piece]:
@@ -53,25 +53,26 @@ def stream_reply(
     def drop_turns(_: list[int]) -> list[int]:
         return fit_turns(messages, reply, tokenizer, model.config.context_length)
 
-    shown, decoder = _Visible(), tokenizer.decoder()
+    shown, decoder, size, reason = _Visible(), tokenizer.decoder(), 0, "stop"
     for token in stream_ids(model, prompt, settings, drop_turns):
         if token == tokenizer.end_of_text:
             break
         reply.append(token)
+        size += len(tokenizer.token_bytes(token))
         text = shown.add(decoder.feed(token))
         if text:
             yield Piece(text)
         if shown.stopped:
             break
-    else:
-        rest = shown.add(decoder.flush()) + shown.rest()
-        yield Piece(rest, "length", len(prompt), len(reply))
-        return
-    yield Piece("" if shown.stopped else shown.rest(), "stop", len(prompt), len(reply))
+        if size >= settings.max_new_bytes:
+            reason = "length"
+            break
+    rest = "" if shown.stopped else shown.add(decoder.flush()) + shown.rest()
+    yield Piece(rest, reason, len(tokenizer.decode_bytes(prompt)), size)
 
 
 def fit_turns(
-    messages: list[Message], reply: list[int], tokenizer: ByteTokenizer, context_length: int
+    messages: list[Message], reply: list[int], tokenizer: Tokenizer, context_length: int
 ) -> list[int]:
     """Ids of prompt and reply so far, with a quarter of the context left to write in.
 
@@ -126,7 +127,7 @@ class ChatSession:
     """One conversation: it remembers its turns and keeps nothing outside itself."""
 
     model: Transformer
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     settings: SamplingSettings = field(default_factory=SamplingSettings)
     messages: list[Message] = field(default_factory=list)
 

@@ -31,7 +31,7 @@ class ModelConfig:
     """Sizes of the transformer."""
 
     vocab_size: int = 256
-    """V, number of different ids; 256 for bytes"""
+    """V, number of different ids; a run sets it to its tokenizer's"""
     context_length: int = 256
     """largest T, positions the model can look at"""
     n_layers: int = 4

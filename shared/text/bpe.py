@@ -6,6 +6,7 @@ Units"; on bytes, Radford et al. 2019.
 Promoted by 02_tokenizer.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -109,6 +110,12 @@ class BPETokenizer:
                 break
             ids = merge_pair(ids, best, self.ranks[best][1])
         return ids
+
+    @property
+    def identity(self) -> str:
+        """A name that differs between tokenizers that give other ids."""
+        state = repr((self.vocabulary, self.merges, self.special)).encode()
+        return f"bpe-{hashlib.sha256(state).hexdigest()[:16]}"
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id; a special token has none."""

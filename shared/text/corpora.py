@@ -6,6 +6,7 @@ Promoted by 02_tokenizer.
 import json
 import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from shared.text.tokenizer import to_bytes
 TEXT_SUFFIXES = (".txt", ".text")
 MARKDOWN_SUFFIXES = (".md", ".markdown")
 JSONL_SUFFIXES = (".jsonl", ".jsonl.xz")
+
+# What a file, or an entry of a .zip in any of its compressions, can fail with.
+UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class Document(NamedTuple):
@@ -75,7 +79,7 @@ def _read_files(path: str | Path, suffixes: tuple[str, ...], on_skip: OnSkip) ->
     for file in files:
         try:
             data = file.read()
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        except UNREADABLE as error:
             on_skip(file.name, f"unreadable ({getattr(error, 'strerror', None) or error})")
             continue
         if data:

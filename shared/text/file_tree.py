@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.files import user_path
 
 OnSkip = Callable[[str, str], None]
 
@@ -39,7 +40,7 @@ def existing(path: str | Path) -> Path:
     Raises:
         UserError: nothing is there.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     return path
@@ -63,7 +64,7 @@ def list_tree(
     path = existing(path)
     if path.is_dir():
         found = list(_in_folder(path, suffixes, on_skip))
-    elif zipfile.is_zipfile(path):
+    elif path.suffix.lower() == ".zip":
         found = list(_in_zip(path, suffixes, on_skip))
     else:
         size, changed = path.stat().st_size, path.stat().st_mtime_ns
@@ -119,10 +120,10 @@ def _in_zip(path: Path, suffixes: tuple[str, ...], on_skip: OnSkip) -> Iterator[
         raise UserError(f"cannot read the .zip {path}: {error}") from error
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]
-    tops = {entry.filename.partition("/")[0] for entry in entries}
-    in_one_folder = len(tops) == 1 and all("/" in entry.filename for entry in entries)
+    # A folder packed as a whole stands in the .zip under its own name, `notes.zip: notes/...`.
+    packed_whole = all(entry.filename.startswith(f"{path.stem}/") for entry in entries)
     for entry in entries:
-        name = entry.filename.partition("/")[2] if in_one_folder else entry.filename
+        name = entry.filename.removeprefix(f"{path.stem}/") if packed_whole else entry.filename
         if not name.lower().endswith(suffixes):
             continue
         if any(part.startswith(".") for part in name.split("/")[:-1]):

@@ -5,6 +5,7 @@ Promoted by 02_tokenizer.
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -47,7 +48,7 @@ class Source:
     """hub: regular expression of a row that starts a new document; none: each row is one"""
 
     def __post_init__(self) -> None:
-        if self.weight <= 0:
+        if not 0 < self.weight < math.inf:
             raise UserError(f"source {self.spec!r}: weight is {self.weight}; it must be above 0")
 
     @property

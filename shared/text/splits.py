@@ -4,8 +4,9 @@ Promoted by 02_tokenizer.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 
 from shared.text.corpora import Document
 
@@ -33,15 +34,17 @@ def split_documents(documents: Iterable[Document], valid_fraction: float) -> Ite
     side empty.
     """
     documents = iter(documents)
-    few = [_with_split(document, valid_fraction) for document in islice(documents, FEW)]
+    few = deque(_with_split(document, valid_fraction) for document in islice(documents, FEW))
     one_sided = len({split for _, split in few}) == 1
     if valid_fraction and len(few) < FEW and one_sided and not any(d.split for d, _ in few):
-        for document, _ in few:
-            yield from _cut(document, valid_fraction)
+        while few:
+            yield from _cut(few.popleft()[0], valid_fraction)
         return
-    rest = (_with_split(document, valid_fraction) for document in documents)
-    for document, split in chain(few, rest):
+    while few:  # each is let go as soon as it is passed on
+        document, split = few.popleft()
         yield document._replace(split=split)
+    for document in documents:
+        yield document._replace(split=_with_split(document, valid_fraction)[1])
 
 
 def _with_split(document: Document, valid_fraction: float) -> tuple[Document, str]:

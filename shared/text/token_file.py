@@ -10,6 +10,7 @@ Promoted by 02_tokenizer.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from shared.errors import UserError
-from shared.files import atomic_folder
+from shared.files import atomic_folder, user_path
 from shared.text.corpora import Document
 from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.sources import Source, fingerprint, read_source
 from shared.text.splits import TRAIN, VALIDATION, split_documents
-from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import Tokenizer
 
+DATA_VARIABLE = "TINY_LLM_DATA"  # an environment variable: another folder for token files
 FORMAT = 1  # raise it when the meaning of the files changes
 
 
@@ -49,6 +51,12 @@ class Corpus:
         return self.manifest["bytes"][VALIDATION] / max(1, len(self.validation))
 
 
+def data_folder() -> Path:
+    """Where token files go: `05_full_run/data`, or where `TINY_LLM_DATA` says."""
+    default = Path(__file__).resolve().parents[2] / "05_full_run" / "data"
+    return user_path(os.environ.get(DATA_VARIABLE) or default)
+
+
 def public_name(source: Source) -> str:
     """`markdown:/home/me/notes` -> `markdown:notes`; other specs as they are."""
     if source.kind in ("markdown", "text", "jsonl"):
@@ -59,7 +67,7 @@ def public_name(source: Source) -> str:
 def load_corpus(
     source: Source,
     folder: str | Path,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     valid_fraction: float,
     on_bytes: Callable[[int], None] = lambda count: None,
     on_skip: OnSkip = ignore_skips,
@@ -73,11 +81,11 @@ def load_corpus(
     Raises:
         UserError: the source cannot be read, or holds no text.
     """
-    place = Path(folder) / _folder_name(source)
+    place = Path(folder) / _folder_name(source, tokenizer)
     wanted = {
         "format": FORMAT,
         "fingerprint": fingerprint(source),
-        "tokenizer": tokenizer.kind,
+        "tokenizer": tokenizer.identity,
         "valid_fraction": valid_fraction,
     }
     if not _is_whole(place, wanted):
@@ -93,9 +101,10 @@ def id_dtype(vocab_size: int) -> np.dtype:
     return np.min_scalar_type(vocab_size - 1)
 
 
-def _folder_name(source: Source) -> str:
+def _folder_name(source: Source, tokenizer: Tokenizer) -> str:
     options = {key: value for key, value in asdict(source).items() if key != "weight"}
-    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:8]
+    state = json.dumps([options, tokenizer.identity])
+    digest = hashlib.sha256(state.encode()).hexdigest()[:8]
     return re.sub(r"[^A-Za-z0-9]+", "-", public_name(source)).strip("-")[:40] + "-" + digest
 
 
@@ -116,7 +125,7 @@ def _write(
     place: Path,
     source: Source,
     documents: Iterator[Document],
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     wanted: dict[str, Any],
     on_bytes: Callable[[int], None],
 ) -> None:
@@ -131,7 +140,7 @@ def _write(
 def _write_ids(
     partial: Path,
     documents: Iterator[Document],
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     valid_fraction: float,
     on_bytes: Callable[[int], None],
 ) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class ByteTokenizer:
     kind = "bytes"
     vocab_size = 256
     end_of_text = END_OF_TEXT
+    identity = "bytes"  # differs between tokenizers that give other ids
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """Ids of `text`, shape (number of bytes,), dtype uint8.
@@ -30,6 +31,10 @@ class ByteTokenizer:
         carry a byte that is not UTF-8) becomes that byte again. Never raises.
         """
         return np.frombuffer(to_bytes(text), dtype=np.uint8)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The byte of one id."""
+        return bytes([token])
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes behind `ids` (integers 0 to 255)."""
@@ -41,7 +46,7 @@ class ByteTokenizer:
 
     def decoder(self) -> "IncrementalDecoder":
         """A fresh decoder for ids that arrive one at a time."""
-        return IncrementalDecoder()
+        return IncrementalDecoder(self.token_bytes)
 
     def save(self, path: str | Path) -> None:
         """Writes what `load_tokenizer` needs, as JSON."""
@@ -61,11 +66,12 @@ def to_bytes(text: str | bytes) -> bytes:
 class IncrementalDecoder:
     """Decodes ids as they come and never emits half a character.
 
-    A character outside ASCII is two to four bytes. `feed` holds bytes back until
-    their character is whole; `flush` gives up on a broken tail and shows U+FFFD.
+    A character outside ASCII is two to four bytes, and a token may end inside one.
+    `feed` holds bytes back until their character is whole; `flush` gives up on a
+    broken tail and shows U+FFFD.
     """
 
-    def __init__(self, token_bytes: Callable[[int], bytes] = lambda token: bytes([token])) -> None:
+    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -13,6 +13,15 @@ from shared.text.tokenizer import ByteTokenizer
 Tokenizer = ByteTokenizer | BPETokenizer
 
 
+def pick_tokenizer(name: str) -> Tokenizer:
+    """The byte tokenizer for "bytes", else the one saved in the file `name`.
+
+    Raises:
+        UserError: no such file, or it is broken.
+    """
+    return ByteTokenizer() if name == ByteTokenizer.kind else load_tokenizer(name)
+
+
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """Reads what a tokenizer's `save` wrote.
 

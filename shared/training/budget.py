@@ -41,14 +41,19 @@ class Budget:
     @property
     def progress(self) -> float:
         """Share of the run that is over, 0 to 1."""
+        return self._progress_at(self.elapsed)
+
+    def _progress_at(self, elapsed: float) -> float:
         if self.total_steps is not None:
             return min(1.0, self.step / self.total_steps)
-        return min(1.0, self.elapsed / self.total_seconds)
+        return min(1.0, elapsed / self.total_seconds)
 
     @property
     def seconds_left(self) -> float:
         """Estimate from the pace so far; infinite before the first step."""
-        return self.elapsed / self.progress - self.elapsed if self.progress else float("inf")
+        elapsed = self.elapsed
+        progress = self._progress_at(elapsed)
+        return max(0.0, elapsed / progress - elapsed) if progress else float("inf")
 
     def remaining_steps(self) -> Iterator[int]:
         """Yields step numbers, from 1 or from where a resumed run stands, to the end.

@@ -4,6 +4,7 @@ Promoted by 05_full_run.
 """
 
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def public_arguments(arguments: list[str]) -> list[str]:
     shown = []
     for argument in arguments:
         flag, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
-        is_path = "/" in value and not value.startswith("-")
-        shown.append(flag + equals + (Path(value).name if is_path else value))
+        is_path = re.search(r"[\\/]", value) and not value.startswith(("-", "[", "{"))
+        shown.append(flag + equals + (re.split(r"[\\/]", value)[-1] if is_path else value))
     return shown
 
 
@@ -65,8 +66,8 @@ def _facts(run: Run, outcome: Outcome) -> str:
     rows = [
         ("parameters", f"{run.model.count_parameters():,}"),
         ("layers, width, heads", f"{model.n_layers}, {model.d_model}, {model.n_heads}"),
-        ("context", f"{model.context_length} bytes"),
-        ("trained", f"{run.budget.step:,} steps, {outcome.tokens:,} bytes"),
+        ("context", f"{model.context_length} tokens ({run.tokenizer.kind})"),
+        ("trained", f"{run.budget.step:,} steps, {outcome.tokens:,} tokens"),
         ("time", f"{run.budget.elapsed:,.0f} s on {device} in {dtype_name(run.precision.dtype)}"),
         ("system", f"{platform.system()} {platform.machine()}"),
         ("versions", f"Python {platform.python_version()}, torch {torch.__version__}"),

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from shared.errors import UserError
-from shared.files import atomic_file, atomic_folder, remove_folder
+from shared.files import atomic_file, atomic_folder, remove_folder, user_path
 from shared.model.transformer import Transformer
 from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
@@ -62,7 +62,7 @@ def save_checkpoint(
     except (SafetensorError, RuntimeError) as error:  # how those libraries say "disk full"
         raise UserError(f"cannot write {folder / name}: {str(error).splitlines()[0]}") from error
     for old in list_checkpoints(folder)[:-keep]:
-        if old.name != best_checkpoint(folder):
+        if old.name not in (name, best_checkpoint(folder)):
             remove_folder(old)
     return folder / name
 
@@ -150,7 +150,7 @@ def find_checkpoint(path: str | Path, tell: Callable[[str], object] = print) -> 
     Raises:
         UserError: there is none.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if (path / WEIGHTS_FILE).is_file():
         return path
     if path.name == "best" and (name := best_checkpoint(path.parent / "checkpoints")):

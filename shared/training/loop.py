@@ -63,5 +63,5 @@ def train(
         norm = precision.clip(optimizers, model.parameters(), max_grad_norm).item()
         if not math.isfinite(loss) or not (math.isfinite(norm) or precision.skips_overflow):
             raise TrainingDiverged(f"step {step}: loss {loss}, gradient norm {norm}")
-        precision.step(optimizers)
+        precision.step(optimizers, norm)
         yield Record(step, loss, norm, factor, tokens, budget.elapsed)

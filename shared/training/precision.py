@@ -3,6 +3,7 @@
 Promoted by 04_training.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,10 +45,15 @@ class Precision:
             self.scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(parameters, max_norm)
 
-    def step(self, optimizers: Sequence[Optimizer]) -> None:
-        """Moves the weights and forgets the gradients."""
+    def step(self, optimizers: Sequence[Optimizer], norm: float) -> None:
+        """Moves the weights and forgets the gradients; a `norm` that is no number moves nothing.
+
+        One optimizer's overflow must hold back all of them: clipping by a norm that is
+        no number has spoilt the other gradients too.
+        """
         for optimizer in optimizers:
-            self.scaler.step(optimizer)
+            if math.isfinite(norm):
+                self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
 

@@ -5,7 +5,7 @@ Promoted by 05_full_run.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,17 @@ from torch.optim import Optimizer
 
 from shared.device import fastest_right_dtype, measure_dtypes, pick_device, seed_everything
 from shared.errors import UserError
+from shared.files import remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
 from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.token_file import Corpus, load_corpus
-from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import Tokenizer, pick_tokenizer
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import (
     RUN_FILE,
+    list_checkpoints,
     newest_whole,
     restore_state,
     save_checkpoint,
@@ -45,7 +47,7 @@ class Run:
     config: RunConfig
     folder: Path
     device: torch.device
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     corpora: list[Corpus]
     model: Transformer
     optimizers: list[Optimizer]
@@ -98,6 +100,9 @@ class Run:
                 f"{self.folder} was started differently: {'; '.join(changes)}. "
                 "Put that back, or start another run with --out"
             )
+        for checkpoint in list_checkpoints(found.parent):
+            if checkpoint.name > found.name:  # a broken one must not count as the newest
+                remove_folder(checkpoint)
         restore_state(found, self._parts())
         self.model.load_state_dict(load_weights(found).state_dict())
         rewind_metrics(self.folder, self.budget.step)
@@ -121,6 +126,13 @@ class Run:
         start = [self.tokenizer.end_of_text, *self.tokenizer.encode(prompt).tolist()]
         ids = continue_text(self.model, start, new, temperature, seed=self.config.seed)
         return self.tokenizer.decode(ids[1:])
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text for each id of a batch, corpora counted by their weights."""
+        weights = [corpus.source.weight for corpus in self.corpora]
+        sizes = [c.manifest["bytes"]["train"] / len(c.train) for c in self.corpora]
+        return sum(w * s for w, s in zip(weights, sizes, strict=True)) / sum(weights)
 
     def corpus_hashes(self) -> dict[str, str]:
         """sha256 of each corpus's training ids, by the corpus's name."""
@@ -149,12 +161,14 @@ def build_run(
     Raises:
         UserError: device, text or sizes are not to be had.
     """
-    device, tokenizer = pick_device(config.device), ByteTokenizer()
-    budget = parse_budget(config.budget)
-    if config.model.vocab_size != tokenizer.vocab_size:
-        raise UserError(f"model.vocab_size is {config.model.vocab_size}; bytes need 256")
+    device, budget = pick_device(config.device), parse_budget(config.budget)
+    tokenizer = pick_tokenizer(config.data.tokenizer)
+    config = replace(config, model=replace(config.model, vocab_size=tokenizer.vocab_size))
     settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes, on_skip
     corpora = [load_corpus(source, *settings) for source in config.data.all_sources()]
+    names = [corpus.name for corpus in corpora]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
     seed_everything(config.seed)
     model = Transformer(config.model).to(device)
     return Run(

@@ -4,6 +4,7 @@ The sentences below each field are what `full_run.py --help` prints.
 Promoted by 05_full_run.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ class DataConfig:
     """your own text, joined to the sources: a folder or .zip of notes, or one file of text"""
     path_weight: float = 1.0
     """share of your own text, relative to the sources' weights"""
+    tokenizer: str = "bytes"
+    """bytes, or the file of a tokenizer that 02_tokenizer/train_bpe.py saved"""
     valid_fraction: float = 0.05
     """share of each corpus held back for validation, where it has no official split"""
 
@@ -44,6 +47,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources and self.path is None:
             raise UserError("data.sources is empty and data.path is not set: name some text")
+        if not 0 < self.path_weight < math.inf:
+            raise UserError(f"data.path_weight is {self.path_weight}; it must be above 0")
         if not 0 <= self.valid_fraction < 1:
             raise UserError(f"data.valid_fraction is {self.valid_fraction}; expected 0 to below 1")
 
@@ -85,6 +90,14 @@ class TrainConfig:
         for name in ("batch_size", "accumulation", "evaluations", "evaluation_windows", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        ranges = {
+            "learning_rate": (0, 10), "muon_learning_rate": (0, 10), "weight_decay": (0, 10),
+            "warmup": (0, 0.9), "decay": (0.01, 1), "max_grad_norm": (1e-6, 1e9),
+            "save_minutes": (0, 1e6),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:  # NaN compares False
+                raise UserError(f"train.{name} is {getattr(self, name)}; expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,10 @@ class RunConfig:
     """seeds the weights and the order of the data"""
     out: str | None = None
     """the run's folder; none: 05_full_run/runs/ and the config's name"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
 
 
 def build_parser(configs: Path) -> ArgumentParser:

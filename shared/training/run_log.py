@@ -4,7 +4,6 @@ Promoted by 05_full_run.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def draw_curves(folder: Path, title: str, path: Path | None = None) -> Path:
 
     entries = read_metrics(folder)
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    losses = [(e["step"], e["loss"] / math.log(2)) for e in entries if "loss" in e]
+    losses = [(e["step"], e["bits_per_byte"]) for e in entries if "bits_per_byte" in e]
     if losses:
         axes.plot(*zip(*losses, strict=True), color="0.8", linewidth=0.8)
         axes.plot(*zip(*_smoothed(losses), strict=True), color="0.35", label="training")

@@ -1,0 +1,76 @@
+"""What the page tests do in the browser: open the page, say something, wait for the reply."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page, expect
+from served_models import Reciter, served
+from web_app import create_app
+
+PHONE = {"width": 360, "height": 640}
+FACTS = {"parameters": 812_345, "context_bytes": 512, "bits_per_byte": {"python_docs": 2.345}}
+
+
+@contextmanager
+def opened(browser: Browser, address: str, allowed: str = "", **options: Any) -> Iterator[Page]:
+    """A fresh page whose console must stay silent, but for errors with `allowed` in them."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(15_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.goto(address)
+    try:
+        yield page
+    finally:
+        page.close()
+    assert [fault for fault in faults if not allowed or allowed not in fault] == []
+
+
+@contextmanager
+def talking(
+    browser: Browser,
+    tokenizer,
+    text: str,
+    seconds_a_byte: float = 0.0,
+    allowed: str = "",
+    **options,
+) -> Iterator[Page]:
+    """A page whose model says `text`."""
+    app = create_app(Reciter(text, seconds_a_byte), tokenizer, facts=FACTS)
+    with served(app) as address, opened(browser, address, allowed, **options) as page:
+        expect(page.locator("#facts")).to_contain_text("812,345 parameters")
+        page.evaluate("document.getElementById('max_new_bytes').value = 1000")
+        yield page
+
+
+def say(page: Page, text: str) -> None:
+    """Types a message and sends it."""
+    page.get_by_label("Your message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def button(page: Page, name: str) -> Locator:
+    """The button of that name."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def finished(page: Page, count: int = 1) -> str:
+    """The last reply's text, once so many replies are whole."""
+    expect(page.locator(".turn.assistant:not(.writing)")).to_have_count(count)
+    return page.locator(".turn.assistant").last.inner_text()
+
+
+def written(page: Page) -> str:
+    """The last reply so far, whether it is finished or not."""
+    # Asked again and again from here: the page's own policy forbids what wait_for_function does.
+    return page.evaluate("[...document.querySelectorAll('.assistant')].at(-1)?.textContent ?? ''")
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing is wider than the screen."""
+    return page.evaluate(
+        """() => [document.documentElement, document.getElementById('log')]
+                 .every((part) => part.scrollWidth <= part.clientWidth)"""
+    )

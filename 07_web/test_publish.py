@@ -1,0 +1,134 @@
+"""Publishing: exactly what may go out, and not one span of training text."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import publish
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from text_spans import SPAN, first_shared_span, window_hashes
+
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.text.sources import Source
+from shared.text.token_file import load_corpus
+from shared.training.checkpoint import save_checkpoint
+from shared.training.run_config import DataConfig
+
+SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
+
+
+def as_ids(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)
+
+
+def test_every_window_has_its_own_hash_and_equal_windows_the_same():
+    data = as_ids(bytes(range(256)) + bytes(range(256)))
+    hashes = window_hashes(data)
+    assert len(hashes) == 512 - SPAN + 1
+    assert (hashes[:100] == hashes[256:356]).all()
+    assert len(set(hashes[:256].tolist())) == 256
+    assert len(window_hashes(data[: SPAN - 1])) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(min_size=0, max_size=300),
+    st.binary(min_size=0, max_size=300),
+    st.binary(min_size=SPAN - 8, max_size=SPAN + 8),
+)
+def test_it_agrees_with_a_plain_search(before, after, span):
+    training, published = as_ids(before + span + after), after + span + before
+    windows = (bytes(training[i : i + SPAN]) for i in range(len(training) - SPAN + 1))
+    expected = any(window in published for window in windows)
+    assert (first_shared_span(published, training) is not None) == expected
+
+
+def test_a_span_across_two_pieces_is_found(monkeypatch):
+    monkeypatch.setattr("text_spans.CHUNK", 100)
+    training = np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8)
+    for start in (0, 60, 99, 100, 137, 936):
+        span = training[start : start + SPAN].tobytes()
+        assert first_shared_span(b"x" + span + b"y", training) == span
+        assert first_shared_span(b"x" + span[1:] + b"y", training) is None
+
+
+@pytest.fixture
+def run(tmp_path, tiny_config, tokenizer, monkeypatch) -> Path:
+    """A finished run on a secret text, as `full_run.py` leaves it."""
+    monkeypatch.setattr(publish, "DATA", tmp_path / "data")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "secret.md").write_text(SECRET * 20)
+    data = DataConfig([Source("primer")], path=str(tmp_path / "notes"))
+    hashes = {}
+    for source in data.all_sources():
+        corpus = load_corpus(source, tmp_path / "data", tokenizer, data.valid_fraction)
+        hashes[corpus.name] = corpus.manifest["sha256"]["train"]
+    folder = tmp_path / "run"
+    config = {"data": asdict(data), "corpora": hashes}
+    save_checkpoint(folder / "checkpoints", 1, Transformer(tiny_config), tokenizer, config, {})
+    samples = ["user: hello\nassistant: Hello! I am a tiny language model.", "I dreamt: " + SECRET]
+    blocks = "\n\n".join(f"```text\n{sample}\n```" for sample in samples)
+    (folder / "card.md").write_text(
+        f"# Model card\n\n## Samples\n\n{blocks}\n\n## Limits\n\nTiny.\n"
+    )
+    (folder / "curves.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+def test_exactly_what_may_be_published_is_gathered(run, tmp_path, capsys):
+    publish.main([str(run), "--out", str(tmp_path / "public")])
+    assert {path.name for path in (tmp_path / "public").iterdir()} == {
+        "model.safetensors", "model.json", "tokenizer.json", "card.md", "curves.png",
+    }  # fmt: skip
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "public").iterdir())
+    assert str(tmp_path).encode() not in everything
+    assert "card.md" in capsys.readouterr().out
+
+
+def test_a_sample_that_repeats_training_text_is_left_out_of_the_card(run, tmp_path):
+    publish.main([str(run), "--out", str(tmp_path / "public")])
+    card = (tmp_path / "public" / "card.md").read_text()
+    assert "treasure" not in card and publish.LEFT_OUT in card
+    assert "Hello! I am a tiny language model." in card  # the primer is public with the code
+
+
+@pytest.mark.parametrize("file", ["curves.png", "model.json", "model.safetensors", "card.md"])
+def test_training_text_anywhere_else_is_refused_and_nothing_is_made(file, run, tmp_path):
+    checkpoint = run / "checkpoints" / "step-0000001"
+    path = run / file if (run / file).exists() else checkpoint / file
+    path.write_bytes(path.read_bytes() + SECRET[5 : 5 + SPAN].encode())
+    (checkpoint / "checksums.json").unlink()
+    with pytest.raises(UserError, match=rf"{file} holds 64 bytes of markdown:notes"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])
+    assert not (tmp_path / "public").exists()
+
+
+def test_text_that_has_changed_cannot_be_compared(run, tmp_path):
+    (tmp_path / "notes" / "secret.md").write_text("something else entirely. " * 50)
+    with pytest.raises(UserError, match="the text of markdown:notes has changed"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])
+    shutil.rmtree(tmp_path / "notes")
+    with pytest.raises(UserError, match="no such file or folder"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])
+
+
+def test_an_unfinished_run_or_a_taken_folder_is_refused(run, tmp_path):
+    (tmp_path / "public").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])
+    (run / "card.md").unlink()
+    with pytest.raises(UserError, match="let the run finish first"):
+        publish.main([str(run), "--out", str(tmp_path / "other")])
+
+
+def test_a_checkpoint_that_hides_its_text_is_refused(run, tmp_path):
+    checkpoint = run / "checkpoints" / "step-0000001"
+    (checkpoint / "config.json").write_text(json.dumps({"data": {}}))
+    (checkpoint / "checksums.json").unlink()
+    with pytest.raises(UserError, match="does not tell what it was trained on"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])

@@ -1,0 +1,126 @@
+"""The server as a process: it stops in good order, and the command line reaches the application."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import load_test
+import pytest
+import serve
+from served_models import post, running, streamed
+
+from shared.errors import UserError
+
+HERE = Path(__file__).parent
+pytest_plugins = ("web_fixtures",)
+HI = [{"role": "user", "content": "hi"}]
+
+
+def long_stream(address: str, size: int = 4000):
+    """A reply that takes seconds; it has begun when this returns."""
+    asked = {"messages": HI, "temperature": 0, "max_new_bytes": size, "stream": True}
+    response = post(address, asked)
+    return response, response.readline()
+
+
+def test_sigterm_finishes_the_reply_in_flight_takes_no_new_one_and_exits_0(endless):
+    with running(endless, "--limits.max_new_bytes", "4000") as (process, address):
+        response, first = long_stream(address)
+        process.send_signal(signal.SIGTERM)
+        refused = None
+        while refused is None:  # the signal is on its way: asked until it has arrived
+            try:
+                post(address, {"messages": HI, "max_new_bytes": 1}).read()
+            except urllib.error.HTTPError as error:
+                refused = error
+        assert refused.code == 503 and "Retry-After" in refused.headers
+        text, last = streamed(first + response.read())
+        assert last["finish_reason"] == "length"
+        assert last["usage"]["reply_bytes"] == 4000 and text
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_reply_longer_than_the_grace_is_ended_and_the_exit_is_0(endless):
+    more = ["--limits.max_new_bytes", "900000", "--grace-seconds", "0.1"]
+    with running(endless, *more) as (process, address):
+        response, first = long_stream(address, 900_000)
+        process.send_signal(signal.SIGTERM)
+        _, last = streamed(first + response.read())
+        assert last["finish_reason"] == "length"
+        assert 0 < last["usage"]["reply_bytes"] < 900_000
+        assert process.wait(timeout=20) == 0
+
+
+def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
+    # Where the tests run as a shell's background job, Ctrl-C is ignored, by children too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with running(checkpoint) as (process, address):
+            urllib.request.urlopen(f"{address}/healthz", timeout=10).close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_limits_and_origins_come_from_the_command_line(checkpoint):
+    more = [
+        "--limits.max_messages", "1", "--allow-origin", "https://a.org",
+        "--allow-origin", "https://b.org", "--behind-proxy",
+    ]  # fmt: skip
+    with running(checkpoint, *more) as (_, address):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(address, {"messages": HI * 2})
+        assert json.load(refused.value)["error"]["message"] == "at most 1 messages"
+        asked = {"messages": HI, "max_new_bytes": 1}
+        for origin in ("https://a.org", "https://b.org"):
+            answer = post(address, asked, Origin=origin)
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
+        proxied = {"Origin": "https://c.org", "X_Forwarded_Host": "c.org"}
+        assert post(address, asked, **proxied).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            post(address, asked, Origin="https://c.org")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--limits.concurrent", "0"), ("--limits.queue_length", "-1"), ("--allow-origin", "*")],
+)
+def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(option, value, checkpoint):
+    with pytest.raises(UserError):
+        serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", option, value])
+
+
+def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(HERE / "load_test.py"), *arguments],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_load_test_counts_every_request_once(checkpoint):
+    done = run_load_test(
+        "--checkpoint", str(checkpoint), "--clients", "4", "--requests", "12",
+        "--max_new_bytes", "20",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "-")
+    assert rows["requests"] == "12"
+    assert int(rows["ok"]) + int(rows["503, told to come back"]) == 12
+    assert float(rows["to the end, median s"]) >= float(rows["to the first byte, median s"]) > 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://example.org", "http://10.0.0.1:80", "http://127.0.0.1@example.org", "https://[::1"],
+)
+def test_the_load_test_refuses_targets_that_are_not_this_machine(address):
+    with pytest.raises(UserError, match="is not this machine"):
+        load_test.main(["--address", address])
+    assert load_test.loopback("http://127.0.0.1:8000/") == "http://127.0.0.1:8000"
+    assert load_test.loopback("http://[::1]:8000") == "http://[::1]:8000"

@@ -1,0 +1,47 @@
+"""Shared spans: does one body of bytes repeat another's, word for word?"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SPAN = 64  # bytes: about ten words; shorter agreements happen by chance
+CHUNK = 1 << 22
+BASE = 0x9E3779B97F4A7C15  # an odd multiplier for the rolling hash
+
+
+def window_hashes(data: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of every window of `SPAN` bytes: (N,) uint8 -> (N - SPAN + 1,) uint64.
+
+    A window's hash is put together from those of its halves, so six passes over
+    the data do for all windows (Karp and Rabin 1987).
+    """
+    hashes, width, power = data.astype(np.uint64) + np.uint64(1), 1, BASE
+    while width < SPAN and len(hashes) > width:
+        hashes = hashes[:-width] * np.uint64(power) + hashes[width:]
+        width, power = 2 * width, power * power % 2**64
+    return hashes if width == SPAN else np.empty(0, np.uint64)
+
+
+def first_shared_span(published: bytes, training: np.ndarray) -> bytes | None:
+    """The first `SPAN` bytes of `training` that `published` holds too, or None.
+
+    Args:
+        training: (N,) uint8, a memory map is fine: it is read once, in pieces.
+    """
+    known = np.sort(window_hashes(np.frombuffer(published, np.uint8)))
+    if not len(known):
+        return None
+    for piece in _pieces(training):
+        hashes = window_hashes(piece)
+        places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+        for start in np.flatnonzero(known[places] == hashes):
+            span = piece[start : start + SPAN].tobytes()
+            if span in published:  # equal hashes are not yet equal bytes
+                return span
+    return None
+
+
+def _pieces(data: np.ndarray) -> Iterator[np.ndarray]:
+    """Pieces that overlap by a window less one, so that no window is cut."""
+    for start in range(0, max(1, len(data) - SPAN + 1), CHUNK):
+        yield np.asarray(data[start : start + CHUNK + SPAN - 1])
