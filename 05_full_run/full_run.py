@@ -17,7 +17,7 @@ from pathlib import Path
 
 from plan_table import print_plans
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
@@ -215,10 +215,10 @@ def entry_of(record: Record, run: Run) -> dict[str, float]:
 
 @contextmanager
 def progress_bar(run: Run) -> Iterator:
-    """A bar with loss, rate and time left; yields the function that moves it."""
+    """A bar with loss, rate and time left, for 80 columns; yields the function that moves it."""
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
     seen, start = 0, time.monotonic()
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=1.0)
 
         def show(record: Record) -> None:
@@ -227,7 +227,7 @@ def progress_bar(run: Run) -> Iterator:
             rate = seen / (time.monotonic() - start)
             left = time.strftime("%H:%M:%S", time.gmtime(min(run.budget.seconds_left, 86399)))
             bits = bits_per_byte(record.loss, run.bytes_per_token)
-            text = f"step {record.step} · {bits:.2f} bits a byte · {rate / 1e3:.1f}k tokens/s"
+            text = f"step {record.step} · {bits:.2f} bits/byte · {rate / 1e3:.1f}k tokens/s"
             progress.update(
                 task, completed=run.budget.progress, description=f"{text} · {left} left"
             )

@@ -363,6 +363,7 @@ def test_differing_fields_ignores_where_a_run_happens():
     config = RunConfig()
     saved = json.loads(json.dumps(asdict(config)))
     saved |= {"device": "cuda", "out": "elsewhere"}
+    saved["train"] |= {"save_minutes": 1.0, "evaluations": 3}
     assert differing_fields(saved, config) == []
     saved["model"]["n_layers"] = 99
     assert differing_fields(saved, config) == ["model.n_layers was 99 and is now 4"]

@@ -13,6 +13,7 @@ Promoted by 04_training.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -141,7 +142,12 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def find_checkpoint(path: str | Path, tell: Callable[[str], object] = print) -> Path:
+def warn(line: str) -> None:
+    """Tells on stderr, where a reply that is piped on does not go."""
+    print(line, file=sys.stderr)
+
+
+def find_checkpoint(path: str | Path, tell: Callable[[str], object] = warn) -> Path:
     """Finds the checkpoint that `path` means.
 
     That is `path` itself if it is one; the best of a run for `RUN/best`; else the

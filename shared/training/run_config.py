@@ -17,8 +17,11 @@ from shared.text.sources import Source, source_of_path
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-# Where a run happens, not what it computes: may differ between sittings of one run.
-FREE_TO_CHANGE = {"device", "out"}
+# Where a run happens and how often it looks, not what it learns: may differ between sittings.
+FREE_TO_CHANGE = {
+    "device", "out", "train.evaluations", "train.evaluation_windows", "train.save_minutes",
+    "train.keep",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
