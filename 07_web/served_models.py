@@ -65,6 +65,26 @@ def wait_until(true: Callable[[], Any], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def end_loop(server: Any, channels: dict[int, Any]) -> None:
+    """Ends waitress's loop: it closes its sockets itself, and all but its alarm bell.
+
+    A socket closed from outside would fail under its hands, and a bell closed while it
+    is being rung would fail under ours.
+    """
+
+    def close_sockets() -> None:
+        for channel in list(channels.values()):
+            if channel is server:
+                wasyncore.dispatcher.close(server)  # its own close takes the bell along
+            elif channel is not server.trigger:
+                channel.close()
+
+    server.trigger.pull_trigger(close_sockets)
+    wait_until(lambda: all(channel is server.trigger for channel in list(channels.values())))
+    channels.clear()
+    server.trigger.pull_trigger()  # awake, it finds nothing left to serve
+
+
 @contextmanager
 def served(app: Flask, limits: Limits | None = None, **options: Any) -> Iterator[str]:
     """The address of `app`, served by waitress from a thread as `serve.py` does it."""
@@ -76,9 +96,9 @@ def served(app: Flask, limits: Limits | None = None, **options: Any) -> Iterator
     finally:
         app.extensions["slots"].hurry = True
         server.task_dispatcher.shutdown(timeout=5)
-        # Its loop ends itself: a socket closed from outside would fail under its hands.
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(channels))
+        end_loop(server, channels)
         serving.join(timeout=5)
+        server.trigger.close()
 
 
 def post(address: str, asked: dict[str, Any], **headers: str) -> Any:
