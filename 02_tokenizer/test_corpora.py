@@ -37,7 +37,7 @@ def test_markdown_is_read_in_byte_order_whatever_order_it_was_written_in(tmp_pat
 
 
 def test_nothing_is_cleaned(tmp_path):
-    odd = b"\xef\xbb\xbf- TODO\r\n\xff\xfe [[link]]\t\n\n\n"
+    odd = b"\xef\xbb\xbf- task\r\n\xff\xfe [[link]]\t\n\n\n"
     (tmp_path / "odd.md").write_bytes(odd)
     assert next(read_markdown(tmp_path)).data == odd
 
