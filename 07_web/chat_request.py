@@ -11,8 +11,6 @@ from shared.errors import UserError
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import ROLES, Message
 
-COLDEST = 1e-3  # logits divided by less than this may leave float32's range and become NaN
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -124,8 +122,6 @@ def _settings(
             settings = replace(settings, **{name: value})
         except UserError as error:
             raise BadRequest(422, name, str(error)[:200]) from error
-    if 0 < settings.temperature < COLDEST:
-        settings = replace(settings, temperature=0)  # the likeliest byte, as it would be anyway
     if settings.max_new_bytes > limits.max_new_bytes:
         raise BadRequest(422, "max_new_bytes", f"at most {limits.max_new_bytes}")
     return settings

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.errors import UserError
 
-COLDEST = 1e-4  # below it a logit divided by the temperature can overflow; it is greedy anyway
+COLDEST = 1e-3  # a logit divided by less may overflow; the likeliest is drawn anyway
 
 
 @dataclass(frozen=True)
