@@ -58,8 +58,8 @@ def rope_scores(vector: Tensor, position: int) -> Tensor:
 
     The vector is (D,); returns (LONGEST + 1,), divided by the score at distance 0.
     """
-    cos, sin = rope_angles(position + 1, len(vector), RopeConfig())  # (T, D/2) each
-    turned = rotate(vector.expand(1, 1, position + 1, -1), cos, sin)[0, 0]  # (T, D)
+    angles = rope_angles(position + 1, len(vector), RopeConfig())  # (T, D/2) each
+    turned = rotate(vector.expand(1, 1, position + 1, -1), angles)[0, 0]  # (T, D)
     scores = turned @ turned[position]  # (T,)
     return scores.flip(0)[: LONGEST + 1] / vector.dot(vector)
 

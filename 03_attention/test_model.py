@@ -92,15 +92,15 @@ def test_grouped_queries_equal_full_attention_with_repeated_weights():
         weights[name] = per_head[[0, 0, 1, 1]].reshape(32, 32)
     full.load_state_dict(weights)
     x = torch.randn(2, 10, 32)
-    cos, sin = rope_angles(10, 8, RopeConfig())
-    assert torch.allclose(grouped(x, cos, sin), full(x, cos, sin), atol=1e-6)
+    angles = rope_angles(10, 8, RopeConfig())
+    assert torch.allclose(grouped(x, angles), full(x, angles), atol=1e-6)
 
 
 def test_rope_scores_depend_only_on_distance():
-    cos, sin = rope_angles(64, 16, RopeConfig())
+    angles = tuple(part.double() for part in rope_angles(64, 16, RopeConfig()))
     query, key = torch.randn(2, 16, generator=torch.Generator().manual_seed(0)).double()
-    turned_q = rotate(query.expand(1, 1, 64, 16), cos.double(), sin.double())[0, 0]
-    turned_k = rotate(key.expand(1, 1, 64, 16), cos.double(), sin.double())[0, 0]
+    turned_q = rotate(query.expand(1, 1, 64, 16), angles)[0, 0]
+    turned_k = rotate(key.expand(1, 1, 64, 16), angles)[0, 0]
     scores = turned_q @ turned_k.T  # (64, 64): row = position of the query
     for distance in (0, 1, 7, 40):
         along = scores.diagonal(-distance)
@@ -109,16 +109,15 @@ def test_rope_scores_depend_only_on_distance():
 
 
 def test_rope_pairs_the_two_halves_of_a_head():
-    cos, sin = rope_angles(2, 4, RopeConfig())
-    turned = rotate(torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 2, 4), cos, sin)[0, 0, 1]
+    angles = rope_angles(2, 4, RopeConfig())
+    turned = rotate(torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 2, 4), angles)[0, 0, 1]
     expected = torch.tensor([math.cos(1), 0.0, math.sin(1), 0.0])  # channel 0 turns into channel 2
     assert torch.allclose(turned, expected)
 
 
 def test_position_zero_is_not_turned_and_lengths_are_kept():
-    cos, sin = rope_angles(8, 8, RopeConfig())
     x = torch.randn(1, 1, 8, 8)
-    turned = rotate(x, cos, sin)
+    turned = rotate(x, rope_angles(8, 8, RopeConfig()))
     assert torch.equal(turned[0, 0, 0], x[0, 0, 0])
     assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
 

@@ -6,7 +6,6 @@ python 05_full_run/trained_attention.py RUN
 
 import math
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from shared.errors import UserError, one_line_errors
 from shared.model.causal_attention import CausalAttention, share_heads, split_heads
-from shared.model.positions import rotate
+from shared.model.positions import Angles
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 
@@ -52,7 +51,7 @@ def attention_maps(model: Transformer, ids: Tensor) -> list[Tensor]:
     maps: list[Tensor] = []
 
     def keep(module: CausalAttention, inputs: tuple[Tensor, ...]) -> None:
-        maps.append(weights_of(module, *inputs[:3]))
+        maps.append(weights_of(module, *inputs[:2]))
 
     hooks = [block.attention.register_forward_pre_hook(keep) for block in model.blocks]
     try:
@@ -64,11 +63,12 @@ def attention_maps(model: Transformer, ids: Tensor) -> list[Tensor]:
     return maps
 
 
-def weights_of(module: CausalAttention, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def weights_of(module: CausalAttention, x: Tensor, angles: Angles) -> Tensor:
     """x (1, T, C) and angles (T, D/2) -> the weights of each head, (H, T, T)."""
-    turn = partial(rotate, cos=cos, sin=sin)
-    queries = turn(split_heads(module.query(x), module.n_heads))  # (1, H, T, D)
-    keys = turn(split_heads(module.key(x), module.kv_heads))  # (1, K, T, D)
+    queries = split_heads(module.query(x), module.n_heads)  # (1, H, T, D)
+    keys = split_heads(module.key(x), module.kv_heads)  # (1, K, T, D)
+    queries = module.turn(module.query_norm(queries), angles)
+    keys = module.turn(module.key_norm(keys), angles)
     keys = share_heads(keys, module.n_heads)  # (1, H, T, D)
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (1, H, T, T)
     future = torch.ones_like(scores, dtype=torch.bool).triu(1)

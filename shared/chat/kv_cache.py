@@ -27,8 +27,27 @@ class LayerKV:
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
 
+class WindowKV:
+    """One layer's last W - 1 keys and values: a window's next query sees no others."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
+        batch, heads, self.kept, width = shape
+        self.keys = torch.zeros(batch, heads, 0, width, device=device, dtype=dtype)
+        self.values = self.keys
+        self.length = 0
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes in (B, K, T new, D) twice; returns those kept and the new ones behind them."""
+        keys = torch.cat((self.keys, keys), dim=2)  # (B, K, T kept + T new, D)
+        values = torch.cat((self.values, values), dim=2)
+        self.length += keys.shape[2] - self.keys.shape[2]
+        first = max(0, keys.shape[2] - self.kept)
+        self.keys, self.values = keys[:, :, first:].clone(), values[:, :, first:].clone()
+        return keys, values
+
+
 class KVCache:
-    """The caches of all layers; memory is 2 L B K T D numbers."""
+    """The caches of all layers; memory is 2 L B K T D numbers, with a window 2 L B K (W - 1) D."""
 
     def __init__(
         self,
@@ -37,11 +56,14 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         batch_size: int = 1,
     ) -> None:
-        shape = (batch_size, config.kv_heads, config.context_length, config.head_width)
+        windowed = config.reach < config.context_length
+        kept = config.reach - 1 if windowed else config.context_length
+        shape = (batch_size, config.kv_heads, kept, config.head_width)
+        build = WindowKV if windowed else LayerKV
         device = torch.device(device)
-        self.layers = [LayerKV(shape, device, dtype) for _ in range(config.n_layers)]
+        self.layers = [build(shape, device, dtype) for _ in range(config.n_layers)]
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Positions read so far."""
         return self.layers[-1].length

@@ -3,6 +3,7 @@
 Promoted by 03_attention.
 """
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -11,53 +12,84 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
-from shared.model.positions import rotate
+from shared.model.norms import RMSNorm
+from shared.model.positions import Angles, leave_unturned, rotate
+from shared.model.sliding_window import attend_in_window, same_document
 
 
 class LayerCache(Protocol):
     """Keys and values that one layer has seen so far in one conversation."""
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends (B, K, T new, D) twice; returns all of both, (B, K, T so far, D)."""
+        """Appends (B, K, T new, D) twice; returns all that is held, (B, K, T held, D)."""
 
 
 class CausalAttention(nn.Module):
-    """Multi-head attention with a causal mask and rotary positions.
+    """Multi-head attention with a causal mask.
 
     With fewer key/value heads than query heads (grouped-query attention), query
     heads 0, 1, ... share key/value heads in runs: 0,0,1,1 for H = 4, K = 2.
-    Sources: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA".
+    Sources: Vaswani et al. 2017, section 3.2; Ainslie et al. 2023, "GQA"; Henry et al.
+    2020, "Query-Key Normalization".
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_heads, self.kv_heads = config.n_heads, config.kv_heads
-        kv_width = config.kv_heads * config.head_width
-        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.key = nn.Linear(config.d_model, kv_width, bias=False)
-        self.value = nn.Linear(config.d_model, kv_width, bias=False)
-        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
+        width, kv_width = config.d_model, config.kv_heads * config.head_width
+        self.query = nn.Linear(width, width, bias=config.bias)
+        self.key = nn.Linear(width, kv_width, bias=config.bias)
+        self.value = nn.Linear(width, kv_width, bias=config.bias)
+        self.output = nn.Linear(width, width, bias=config.bias)
+        normed = config.norm.queries_and_keys
+        build = partial(RMSNorm, config.head_width, config.norm.eps) if normed else nn.Identity
+        self.query_norm, self.key_norm = build(), build()
+        self.turn = rotate if config.positions == "rope" else leave_unturned
+        self.attend = (
+            attend_to_all
+            if config.window is None
+            else partial(attend_in_window, window=config.window)
+        )
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        angles: Angles,
+        cache: LayerCache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, C) and angles (T, D/2) -> (B, T, C); earlier positions come from the cache."""
-        queries = rotate(split_heads(self.query(x), self.n_heads), cos, sin)  # (B, H, T, D)
-        keys = rotate(split_heads(self.key(x), self.kv_heads), cos, sin)  # (B, K, T, D)
+        """(B, T, C) -> (B, T, C); earlier positions come from the cache.
+
+        Args:
+            angles: cosines and sines of these positions, see `positions.angles_at`.
+            documents: (B, T), a position sees only those with its own number.
+        """
+        queries = split_heads(self.query(x), self.n_heads)  # (B, H, T, D)
+        keys = split_heads(self.key(x), self.kv_heads)  # (B, K, T, D)
         values = split_heads(self.value(x), self.kv_heads)  # (B, K, T, D)
+        queries = self.turn(self.query_norm(queries), angles)
+        keys = self.turn(self.key_norm(keys), angles)
         if cache is not None:
-            keys, values = cache.extend(keys, values)  # (B, K, T so far, D)
-        mixed = F.scaled_dot_product_attention(
-            queries,
-            share_heads(keys, self.n_heads),
-            share_heads(values, self.n_heads),
-            attn_mask=causal_mask(queries.shape[2], keys.shape[2], x.device),
-            is_causal=queries.shape[2] == keys.shape[2],
-        )
+            keys, values = cache.extend(keys, values)  # (B, K, T held, D)
+        keys, values = (share_heads(part, self.n_heads) for part in (keys, values))
+        mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
         merged = rearrange(
             mixed, "batch heads positions channels -> batch positions (heads channels)"
         )
         return self.output(merged)
+
+
+def attend_to_all(
+    queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None = None
+) -> Tensor:
+    """Queries (B, H, T, D) over keys and values (B, H, T held, D), causal -> (B, H, T, D)."""
+    new, held = queries.shape[2], keys.shape[2]
+    mask = causal_mask(new, held, queries.device)
+    if documents is not None:
+        mask = torch.ones(new, held, dtype=torch.bool, device=queries.device).tril()
+        mask = mask & same_document(documents, documents)  # (B, 1, T, T)
+    square = mask is None and new == held
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=square)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""SwiGLU: the part of a block where each position thinks for itself.
+"""Feed-forward: the part of a block where each position thinks for itself.
 
 Promoted by 03_attention.
 """
@@ -18,10 +18,42 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.ff_width, bias=False)
-        self.up = nn.Linear(config.d_model, config.ff_width, bias=False)
-        self.down = nn.Linear(config.ff_width, config.d_model, bias=False)
+        self.gate = nn.Linear(config.d_model, config.ff_width, bias=config.bias)
+        self.up = nn.Linear(config.d_model, config.ff_width, bias=config.bias)
+        self.down = nn.Linear(config.ff_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """down(silu(gate(x)) * up(x)); the inner tensors are (B, T, F)."""
         return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class PlainFeedForward(nn.Module):
+    """One projection up, a bend, one back down.
+
+    (B, T, C) -> (B, T, C). The bend is GELU (in the tanh form of GPT-2) or ReLU².
+    Sources: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units"; So et al. 2021,
+    "Primer", section 4 (ReLU²).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.ff_width, bias=config.bias)
+        self.down = nn.Linear(config.ff_width, config.d_model, bias=config.bias)
+        self.bend = {"gelu": nn.GELU(approximate="tanh"), "relu2": SquaredReLU()}[config.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """down(bend(up(x))); the inner tensor is (B, T, F)."""
+        return self.down(self.bend(self.up(x)))
+
+
+class SquaredReLU(nn.Module):
+    """max(x, 0)²."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return F.relu(x).square()
+
+
+def build_feedforward(config: ModelConfig) -> nn.Module:
+    """The dense feed-forward that the config names."""
+    return SwiGLU(config) if config.activation == "swiglu" else PlainFeedForward(config)

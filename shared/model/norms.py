@@ -1,4 +1,4 @@
-"""RMSNorm: every position's vector is brought to the same length.
+"""Norms: every position's vector is brought to the same size.
 
 Promoted by 03_attention.
 """
@@ -6,6 +6,8 @@ Promoted by 03_attention.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from shared.model.config import ModelConfig
 
 
 class RMSNorm(nn.Module):
@@ -23,3 +25,27 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + eps) * weight, over the last axis."""
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class LayerNorm(nn.Module):
+    """Takes the mean out, divides by the standard deviation, then scales each channel.
+
+    (..., C) -> (..., C). Source: Ba et al. 2016, "Layer Normalization", equation 3.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) * weight + bias, over the last axis."""
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """The norm that the config names, over C channels."""
+    if config.norm.kind == "layer":
+        return LayerNorm(config.d_model, config.norm.eps, config.bias)
+    return RMSNorm(config.d_model, config.norm.eps)

@@ -7,13 +7,22 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from shared.model.causal_attention import CausalAttention, LayerCache
 from shared.model.config import ModelConfig
-from shared.model.feedforward import SwiGLU
-from shared.model.norms import RMSNorm
-from shared.model.positions import rope_angles
+from shared.model.feedforward import build_feedforward
+from shared.model.moe import MixtureOfExperts
+from shared.model.norms import build_norm
+from shared.model.positions import (
+    Angles,
+    SinusoidalPositions,
+    angles_at,
+    document_positions,
+    rope_angles,
+)
 
 INIT_STD = 0.02  # GPT-2's; with it the first logits are near zero and the loss near ln V
 
@@ -30,29 +39,44 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        many = config.moe.n_experts > 1
+        self.attention_norm = build_norm(config)
         self.attention = CausalAttention(config)
-        self.feedforward_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.feedforward = SwiGLU(config)
+        self.feedforward_norm = build_norm(config)
+        self.feedforward = MixtureOfExperts(config) if many else build_feedforward(config)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        angles: Angles,
+        cache: LayerCache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x = x + self.attention(self.attention_norm(x), cos, sin, cache)
-        return x + self.feedforward(self.feedforward_norm(x))
+        looked = self.attention(self.attention_norm(x), angles, cache, documents)
+        x = x + self.dropout(looked)
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
 class Transformer(nn.Module):
-    """Embedding, blocks, final norm, and a head of its own (not tied to the embedding)."""
+    """Embedding, blocks, final norm and head.
+
+    Set `recompute` to True and training forgets what happened inside a block and
+    computes it again on the way back: the same gradients from less memory (activation
+    checkpointing; Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = build_position_embedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.final_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.final_norm = build_norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.head.weight = self.embedding.weight
         cos, sin = rope_angles(config.context_length, config.head_width, config.rope)
         self.register_buffer("cos", cos, persistent=False)  # recomputed, never saved
         self.register_buffer("sin", sin, persistent=False)
@@ -66,6 +90,8 @@ class Transformer(nn.Module):
             if parameter.dim() == 2:
                 ends_branch = name.endswith(("output.weight", "down.weight"))
                 nn.init.normal_(parameter, std=branch_std if ends_branch else INIT_STD)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """Ids (B, T) -> logits (B, T, V); row t scores the id after position t.
@@ -73,6 +99,7 @@ class Transformer(nn.Module):
         Args:
             ids: int64, values below V.
             cache: earlier positions of these very sequences; it takes in the new ones.
+                What is read with a cache is taken as one document.
 
         Raises:
             ValueError: positions, cached ones included, exceed the context length.
@@ -81,12 +108,31 @@ class Transformer(nn.Module):
         end = start + ids.shape[1]
         if end > self.config.context_length:
             raise ValueError(f"{end} positions; the model has {self.config.context_length}")
-        cos, sin = self.cos[start:end], self.sin[start:end]  # (T, D/2) each
+        positions, documents = torch.arange(start, end, device=ids.device), None
+        if self.config.document_start is not None and cache is None:
+            documents, positions = document_positions(ids, self.config.document_start)
+        angles = angles_at((self.cos, self.sin), positions)
         x = self.embedding(ids)  # (B, T, C)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
         for index, block in enumerate(self.blocks):
-            x = block(x, cos, sin, None if cache is None else cache.layers[index])
-        return self.head(self.final_norm(x))  # (B, T, V)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, angles, None, documents, use_reentrant=False)
+            else:
+                x = block(x, angles, None if cache is None else cache.layers[index], documents)
+        logits = self.head(self.final_norm(x))  # (B, T, V)
+        cap = self.config.logit_cap
+        return logits if cap is None else cap * (logits / cap).tanh()
 
     def count_parameters(self) -> int:
-        """Number of trained numbers."""
+        """Number of trained numbers; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def build_position_embedding(config: ModelConfig) -> nn.Module | None:
+    """What is added to the embeddings so that they know their places, if anything is."""
+    if config.positions == "learned":
+        return nn.Embedding(config.context_length, config.d_model)
+    if config.positions == "sinusoidal":
+        return SinusoidalPositions(config, INIT_STD)
+    return None

@@ -12,16 +12,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from shared.errors import UserError
-from shared.model.config import ModelConfig, RopeConfig
+from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
+HEAD, EMBEDDING = "head.weight", "embedding.weight"
 
 
 def save_weights(model: Transformer, folder: str | Path) -> None:
-    """Writes weights and sizes into an existing folder."""
+    """Writes weights and sizes into an existing folder; a tied head is written once."""
     folder = Path(folder)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS_FILE)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tied_head:
+        del tensors[HEAD]
+    save_file(tensors, folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(model.config), indent=2))
 
 
@@ -36,9 +40,10 @@ def load_weights(folder: str | Path, device: torch.device | str = "cpu") -> Tran
         if not (folder / name).is_file():
             raise UserError(f"no model in {folder}: {name} is missing")
     try:
-        sizes = json.loads((folder / CONFIG_FILE).read_text())
-        config = ModelConfig(**{**sizes, "rope": RopeConfig(**sizes["rope"])})
+        config = ModelConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
         tensors = load_file(folder / WEIGHTS_FILE)
+        if config.tied_head:
+            tensors[HEAD] = tensors[EMBEDDING]
         model = Transformer(config)
         model.load_state_dict(tensors)
     except (ValueError, TypeError, KeyError, SafetensorError, RuntimeError, OSError) as error:

@@ -41,11 +41,15 @@ def build_muon(
 
     Muon takes the momentum of a matrix and evens out its singular values, so that
     rare directions move as far as common ones. A row of the embedding is not a
-    matrix in this sense: it is looked up, not multiplied.
+    matrix in this sense: it is looked up, not multiplied; a router's is one expert's.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers".
     """
     named = list(model.named_parameters())
-    hidden = [p for name, p in named if name.startswith("blocks.") and p.dim() == 2]
+    hidden = [
+        parameter
+        for name, parameter in named
+        if name.startswith("blocks.") and parameter.dim() == 2 and "router" not in name
+    ]
     chosen = {id(parameter) for parameter in hidden}
     others = [(name, p) for name, p in named if id(p) not in chosen]
     muon = Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, momentum=0.95)

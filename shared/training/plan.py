@@ -4,7 +4,7 @@ Promoted by 05_full_run.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -14,7 +14,7 @@ from shared.text.tokenizer_file import pick_tokenizer
 from shared.training.budget import Budget
 from shared.training.loop import train
 from shared.training.precision import Precision
-from shared.training.run import build_optimizers, build_schedule, pick_dtype
+from shared.training.run import build_optimizers, build_schedule, model_for, pick_dtype
 from shared.training.run_config import RunConfig
 from shared.training.strategy import OneProcess
 
@@ -51,12 +51,12 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 15.0) -> P
     device = pick_device(config.device)
     precision = Precision(device, pick_dtype(config.precision, device))
     before = peak_memory(device)
-    vocab_size = pick_tokenizer(config.data.tokenizer).vocab_size
-    model = Transformer(replace(config.model, vocab_size=vocab_size)).to(device)
+    model = Transformer(model_for(config, pick_tokenizer(config.data.tokenizer))).to(device)
+    model.recompute = config.train.recompute
     optimizers = build_optimizers(model, config.train)
     length = config.model.context_length
     rows = max(1, min(config.train.batch_size, MEASURED_TOKENS // length))
-    windows = torch.randint(vocab_size, (rows, length + 1))
+    windows = torch.randint(model.config.vocab_size, (rows, length + 1))
     endless = iter(lambda: (windows[:, :-1], windows[:, 1:]), None)
     records = train(
         model, optimizers, endless, Budget(steps=steps + 1), build_schedule(config.train),

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from shared.device import fastest_right_dtype, measure_dtypes, pick_device, seed_everything
 from shared.errors import UserError
 from shared.files import remove_folder
+from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
@@ -163,7 +164,7 @@ def build_run(
     """
     device, budget = pick_device(config.device), parse_budget(config.budget)
     tokenizer = pick_tokenizer(config.data.tokenizer)
-    config = replace(config, model=replace(config.model, vocab_size=tokenizer.vocab_size))
+    config = replace(config, model=model_for(config, tokenizer))
     settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes, on_skip
     corpora = [load_corpus(source, *settings) for source in config.data.all_sources()]
     names = [corpus.name for corpus in corpora]
@@ -171,6 +172,7 @@ def build_run(
         raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
     seed_everything(config.seed)
     model = Transformer(config.model).to(device)
+    model.recompute = config.train.recompute
     return Run(
         config=config,
         folder=Path(folder),
@@ -183,6 +185,12 @@ def build_run(
         budget=budget,
         precision=Precision(device, pick_dtype(config.precision, device)),
     )
+
+
+def model_for(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's config with what follows from the tokenizer: V, and where documents begin."""
+    start = tokenizer.end_of_text if config.data.within_documents else None
+    return replace(config.model, vocab_size=tokenizer.vocab_size, document_start=start)
 
 
 def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:

@@ -19,8 +19,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Where a run happens and how often it looks, not what it learns: may differ between sittings.
 FREE_TO_CHANGE = {
-    "device", "out", "train.evaluations", "train.evaluation_windows", "train.save_minutes",
-    "train.keep",
+    "device", "out", "train.recompute", "train.evaluations", "train.evaluation_windows",
+    "train.save_minutes", "train.keep",
 }  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class DataConfig:
     """share of your own text, relative to the sources' weights"""
     tokenizer: str = "bytes"
     """bytes, or the file of a tokenizer that 02_tokenizer/train_bpe.py saved"""
+    within_documents: bool = False
+    """attention and positions begin anew with each document inside a window"""
     valid_fraction: float = 0.05
     """share of each corpus held back for validation, where it has no official split"""
 
@@ -64,6 +66,8 @@ class TrainConfig:
     """B, windows that go through the model together (a micro-batch)"""
     accumulation: int = 1
     """micro-batches whose gradients are averaged before the weights move"""
+    recompute: bool = False
+    """activation checkpointing: compute blocks again on the way back; slower, less memory"""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon for the matrices with adamw for the rest, or adamw for everything"""
     learning_rate: float = 0.003

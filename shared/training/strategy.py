@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from shared.model.moe import auxiliary_loss
 from shared.training.loss import cross_entropy
 from shared.training.precision import Precision
 
@@ -29,8 +30,9 @@ class OneProcess:
         for _ in range(self.accumulation):
             inputs, targets = (ids.to(self.device, non_blocking=True) for ids in next(batches))
             with precision.autocast():
-                loss = cross_entropy(model(inputs), targets) / self.accumulation
-            precision.backward(loss)
-            total += loss.detach()
+                loss = cross_entropy(model(inputs), targets)
+                share = (loss + auxiliary_loss(model)) / self.accumulation
+            precision.backward(share)
+            total += loss.detach() / self.accumulation
             tokens += targets.numel()
         return total.item(), tokens

@@ -1,0 +1,65 @@
+"""Sliding-window attention: by blocks as by mask, and how far it hears."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from shared.model.config import ModelConfig
+from shared.model.sliding_window import attend_in_window, window_mask
+from shared.model.transformer import Transformer
+
+
+def random_parts(positions: int, batch: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(positions)
+    return [
+        torch.randn(batch, 3, positions, 8, generator=generator, requires_grad=True)
+        for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 7, 16, 40])
+@pytest.mark.parametrize("positions", [1, 4, 15, 16, 33])
+@pytest.mark.parametrize("split", [False, True])
+def test_blocks_equal_the_mask_forward_and_gradients(positions, window, split):
+    """Lengths on and off whole blocks, windows from one key to more than there are."""
+    parts = random_parts(positions)
+    documents = (torch.arange(positions) // 5).expand(2, -1) if split else None
+    allowed = window_mask(positions, positions, window, torch.device("cpu"))
+    if split:
+        allowed = allowed & (documents[0][:, None] == documents[0][None, :])
+    ours = attend_in_window(*parts, documents, window)
+    masked = F.scaled_dot_product_attention(*parts, attn_mask=allowed)
+    assert torch.allclose(ours, masked, atol=1e-5)
+    direction = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * direction).sum(), parts),
+        torch.autograd.grad((masked * direction).sum(), parts),
+        strict=True,
+    ):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_the_window_counts_the_querys_own_key():
+    assert window_mask(4, 4, 2, torch.device("cpu")).int().tolist() == [
+        [1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1],
+    ]  # fmt: skip
+    assert window_mask(1, 4, 2, torch.device("cpu")).int().tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_information_travels_layers_times_window_minus_one_and_no_further(n_layers):
+    window, last = 4, 23
+    torch.manual_seed(0)
+    model = Transformer(
+        ModelConfig(context_length=24, n_layers=n_layers, d_model=32, n_heads=2, window=window)
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
+        ids = torch.randint(256, (1, 24), generator=torch.Generator().manual_seed(1))
+        before = model(ids)[0, -1]
+        reach = n_layers * (window - 1)
+        for distance, heard in ((reach, True), (reach + 1, False)):
+            changed = ids.clone()
+            changed[0, last - distance] = (changed[0, last - distance] + 1) % 256
+            assert torch.equal(model(changed)[0, -1], before) != heard, distance
