@@ -229,7 +229,7 @@ def test_recomputing_gives_the_same_gradients():
     ids = random_ids(2, 17)
     gradients = []
     for recompute in (False, True):
-            model.recompute = recompute
+        model.recompute = recompute
         model.zero_grad()
         loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         (loss + auxiliary_loss(model)).backward()
