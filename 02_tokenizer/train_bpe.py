@@ -14,8 +14,8 @@ from rich.progress import track
 from shared.errors import UserError, one_line_errors
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_training import train_bpe
-from shared.text.sources import Source, read_source
-from shared.text.splits import TRAIN, split_documents
+from shared.text.own_tokenizer import training_texts
+from shared.text.sources import Source
 
 
 def main(arguments: list[str]) -> None:
@@ -26,7 +26,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--max-megabytes", type=float, default=50, help="read no more than this")
     parser.add_argument("--out", help="the .json file to write")
     options = parser.parse_args(arguments)
-    texts = training_texts(options.corpus, int(options.max_megabytes * 1e6))
+    most = int(options.max_megabytes * 1e6)
+    texts = list(training_texts(Source(options.corpus), most, valid_fraction=0.05))
+    if not texts:
+        raise UserError(f"source {options.corpus!r} holds no text to train on")
     start, total = time.perf_counter(), sum(map(len, texts))
     tokenizer = train_bpe(track(texts, "counting words", transient=True), options.vocab_size)
     seconds = time.perf_counter() - start
@@ -35,20 +38,6 @@ def main(arguments: list[str]) -> None:
     if options.out:
         tokenizer.save(Path(options.out).expanduser())
         print(f"saved {options.out}")
-
-
-def training_texts(spec: str, most: int) -> list[bytes]:
-    """The training documents of a source, up to `most` bytes."""
-    texts, size = [], 0
-    for document in split_documents(read_source(Source(spec)), valid_fraction=0.05):
-        if document.split == TRAIN:
-            texts.append(document.data)
-            size += len(document.data)
-        if size >= most:
-            break
-    if not texts:
-        raise UserError(f"source {spec!r} holds no text to train on")
-    return texts
 
 
 def describe(tokenizer: BPETokenizer, texts: list[bytes]) -> None:

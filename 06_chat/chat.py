@@ -16,6 +16,7 @@ from shared.chat.session import ChatSession
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file
+from shared.text.tokenizer import to_bytes
 from shared.text.transcript import render
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 
@@ -117,7 +118,7 @@ def save(session: ChatSession, file: str) -> str:
         raise UserError("/save needs a file name, such as /save chat.txt")
     path = Path(file).expanduser()
     with atomic_file(path) as partial:
-        partial.write_bytes(session.tokenizer.encode(render(session.messages)).tobytes())
+        partial.write_bytes(to_bytes(render(session.messages)))
     return f"(saved {len(session.messages)} turns to {path})"
 
 

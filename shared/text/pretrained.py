@@ -74,10 +74,10 @@ class PretrainedTokenizer:
 
     def _spell_special(self, names: dict[str, int]) -> dict[int, list[int]]:
         """Special id -> ids of its name's single bytes, should a merge ever lead to it."""
-        byte_ids = {v: i for i, v in enumerate(self.vocabulary) if len(v) == 1}
+        byte_ids = {v[0]: i for i, v in enumerate(self.vocabulary) if len(v) == 1}
         unknown = self.state["model"].get("unk_token")  # may stand for text: stays as it is
         return {
-            number: [byte_ids[b] for b in map(bytes, zip(name.encode())) if b in byte_ids]
+            number: [byte_ids[b] for b in name.encode() if b in byte_ids]
             for name, number in self.special.items()
             if name != unknown
         }
@@ -162,7 +162,7 @@ def _build(state: dict[str, Any]) -> Any:
         rooms = json.dumps([state["normalizer"], state["pre_tokenizer"]], ensure_ascii=False)
         if SPACE_MARK not in rooms:
             raise UserError(
-                f"this {state['model'].get('type')} tokenizer drops spaces, so its text cannot come "
+                f"this {state['model'].get('type')} tokenizer drops spaces, and no text would come "
                 "back; take one on bytes (as GPT-2's, Llama 3's) or with ▁ (Llama 2's)"
             )
     try:
@@ -189,7 +189,7 @@ def download_tokenizer(name: str) -> Path:
     Raises:
         UserError: gated, unknown, offline; each says what to do.
     """
-    import huggingface_hub as hub  # half a second: only when asked for
+    import huggingface_hub as hub  # slow to import: only when asked for
 
     file = "tokenizer.json"
     try:
@@ -212,16 +212,18 @@ def _what_to_do(name: str, error: Exception) -> str:
     is_unknown = isinstance(error, errors.RepositoryNotFoundError)
     is_gated = isinstance(error, errors.GatedRepoError)
     if is_gated or (status in (401, 403) and not is_unknown):
+        refused = "is gated" if is_gated else f"was refused by the hub (HTTP {status})"
         return (
-            f"{name} is gated: accept its licence on {page}, then log in with `hf auth login` "
+            f"{name} {refused}: accept its licence on {page}, then log in with `hf auth login` "
             "or set HF_TOKEN (the token must be allowed to read gated repositories)"
         )
     if is_unknown or isinstance(error, errors.HFValidationError):
         return (
-            f"{name!r} is no file here and no model on the hub: check the spelling, such as gpt2 or "
-            "meta-llama/Llama-3.2-1B; if it is private, log in with `hf auth login`"
+            f"{name!r} is no file here and no model on the hub: check the spelling (as in gpt2 or "
+            "meta-llama/Llama-3.2-1B); if it is private, log in with `hf auth login`"
         )
-    if isinstance(error, errors.EntryNotFoundError):
+    is_local = isinstance(error, errors.LocalEntryNotFoundError)  # a kind of the next one
+    if isinstance(error, errors.EntryNotFoundError) and not is_local:
         return f"{name} has no tokenizer.json on the hub; take another model of its family ({page})"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (

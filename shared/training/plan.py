@@ -4,12 +4,14 @@ Promoted by 05_full_run.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from shared.device import peak_memory, pick_device, synchronize, total_memory
+from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
+from shared.text.own_tokenizer import learned_size
 from shared.text.tokenizer_file import pick_tokenizer
 from shared.training.budget import Budget
 from shared.training.loop import train
@@ -43,6 +45,13 @@ class Plan:
         return self.tokens_per_second * hours * 3600
 
 
+def planned_model(config: RunConfig) -> ModelConfig:
+    """The model's config with the vocabulary it will have; `bpe:N` need not be learned for it."""
+    if (size := learned_size(config.data.tokenizer)) is not None:
+        return replace(config.model, vocab_size=size)
+    return model_for(config, pick_tokenizer(config.data.tokenizer))
+
+
 def measure_plan(config: RunConfig, steps: int = 3, patience: float = 15.0) -> Plan:
     """Trains on random ids for a few steps (or for `patience` seconds) and reports.
 
@@ -51,7 +60,7 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 15.0) -> P
     device = pick_device(config.device)
     precision = Precision(device, pick_dtype(config.precision, device))
     before = peak_memory(device)
-    model = Transformer(model_for(config, pick_tokenizer(config.data.tokenizer))).to(device)
+    model = Transformer(planned_model(config)).to(device)
     model.recompute = config.train.recompute
     optimizers = build_optimizers(model, config.train)
     length = config.model.context_length

@@ -20,8 +20,9 @@ from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
 from shared.text.file_tree import OnSkip, ignore_skips
+from shared.text.own_tokenizer import tokenizer_for
 from shared.text.token_file import Corpus, load_corpus
-from shared.text.tokenizer_file import Tokenizer, pick_tokenizer
+from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import (
     RUN_FILE,
@@ -163,10 +164,11 @@ def build_run(
         UserError: device, text or sizes are not to be had.
     """
     device, budget = pick_device(config.device), parse_budget(config.budget)
-    tokenizer = pick_tokenizer(config.data.tokenizer)
+    data, sources = config.data, config.data.all_sources()
+    tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, on_skip)
     config = replace(config, model=model_for(config, tokenizer))
-    settings = data_folder, tokenizer, config.data.valid_fraction, on_bytes, on_skip
-    corpora = [load_corpus(source, *settings) for source in config.data.all_sources()]
+    settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
+    corpora = [load_corpus(source, *settings) for source in sources]
     names = [corpus.name for corpus in corpora]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")

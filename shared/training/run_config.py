@@ -37,7 +37,7 @@ class DataConfig:
     path_weight: float = 1.0
     """share of your own text, relative to the sources' weights"""
     tokenizer: str = "bytes"
-    """bytes, or the file of a tokenizer that 02_tokenizer/train_bpe.py saved"""
+    """bytes; bpe:8192 (or another number) learned from this text; or a tokenizer's file or name"""
     within_documents: bool = False
     """attention and positions begin anew with each document inside a window"""
     valid_fraction: float = 0.05
