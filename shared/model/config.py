@@ -171,7 +171,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
-        """The config that `dataclasses.asdict` took apart."""
+        """The config that `dataclasses.asdict` took apart; what is missing gets its default."""
         families = {"norm": NormConfig, "rope": RopeConfig, "moe": MoEConfig}
-        nested = {name: family(**fields[name]) for name, family in families.items()}
+        nested = {name: family(**fields.get(name, {})) for name, family in families.items()}
         return cls(**{**fields, **nested})

@@ -4,6 +4,7 @@ The sentences below each field are what `full_run.py --help` prints.
 Promoted by 05_full_run.
 """
 
+import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shared.errors import UserError
 from shared.model.config import ModelConfig
+from shared.model.presets import PRESETS
 from shared.text.sources import Source, source_of_path
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -145,23 +147,46 @@ def build_parser(configs: Path) -> ArgumentParser:
 
 
 def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
-    """Replaces the names after `--config` and `--data` by the paths of those files.
+    """Replaces the names after `--config`, `--data` and `--model` by what they stand for.
+
+    That is a file's path for the first two, a preset's fields for the last.
 
     Raises:
         UserError: neither a known name nor a file.
     """
-    folders = {"--config": configs, "--data": configs / "data"}
+    meanings = {
+        "--config": lambda name: str(config_path(name, configs)),
+        "--data": lambda name: str(config_path(name, configs / "data")),
+        "--model": preset_fields,
+    }
     resolved, flag = [], ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if flag in folders:
-            resolved.append(str(config_path(argument, folders[flag])))
-        elif name in folders and equals:
-            resolved += [name, str(config_path(value, folders[name]))]
+        if flag in meanings:
+            resolved.append(meanings[flag](argument))
+        elif name in meanings and equals:
+            resolved += [name, meanings[name](value)]
         else:
             resolved.append(argument)
         flag = argument
     return resolved
+
+
+def preset_fields(name: str) -> str:
+    """A preset's fields as JSON, but for the vocabulary, which follows the tokenizer.
+
+    JSON and .yaml files are left as they are.
+
+    Raises:
+        UserError: no such preset.
+    """
+    if name.startswith("{") or name.endswith((".yaml", ".yml", ".json")):
+        return name
+    if name not in PRESETS:
+        raise UserError(f"no preset {name!r}: pick one of {', '.join(PRESETS)}, or give a .yaml")
+    fields_of = asdict(PRESETS[name])
+    del fields_of["vocab_size"]
+    return json.dumps(fields_of)
 
 
 def config_names(configs: Path) -> list[str]:
