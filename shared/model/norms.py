@@ -24,7 +24,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + eps) * weight, over the last axis."""
-        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
 
 
 class LayerNorm(nn.Module):
@@ -44,8 +44,19 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
 
 
-def build_norm(config: ModelConfig) -> nn.Module:
-    """The norm that the config names, over C channels."""
+def build_norm(config: ModelConfig, channels: int) -> nn.Module:
+    """The norm that the config names."""
     if config.norm.kind == "layer":
-        return LayerNorm(config.d_model, config.norm.eps, config.bias)
-    return RMSNorm(config.d_model, config.norm.eps)
+        return LayerNorm(channels, config.norm.eps, config.bias)
+    return RMSNorm(channels, config.norm.eps)
+
+
+def cast_once(x: Tensor) -> Tensor:
+    """x in autocast's dtype, if autocast is on.
+
+    Left to itself, each linear layer that reads x would cast it anew, and each would
+    pass back a gradient to cast and add.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))

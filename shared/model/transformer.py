@@ -15,7 +15,7 @@ from shared.model.causal_attention import CausalAttention, LayerCache
 from shared.model.config import ModelConfig
 from shared.model.feedforward import build_feedforward
 from shared.model.moe import MixtureOfExperts
-from shared.model.norms import build_norm
+from shared.model.norms import build_norm, cast_once
 from shared.model.positions import (
     Angles,
     SinusoidalPositions,
@@ -40,9 +40,9 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         many = config.moe.n_experts > 1
-        self.attention_norm = build_norm(config)
+        self.attention_norm = build_norm(config, config.d_model)
         self.attention = CausalAttention(config)
-        self.feedforward_norm = build_norm(config)
+        self.feedforward_norm = build_norm(config, config.d_model)
         self.feedforward = MixtureOfExperts(config) if many else build_feedforward(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
@@ -54,9 +54,10 @@ class Block(nn.Module):
         documents: Tensor | None = None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        looked = self.attention(self.attention_norm(x), angles, cache, documents)
-        x = x + self.dropout(looked)
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        normed = cast_once(self.attention_norm(x))
+        x = x + self.dropout(self.attention(normed, angles, cache, documents))
+        normed = cast_once(self.feedforward_norm(x))
+        return x + self.dropout(self.feedforward(normed))
 
 
 class Transformer(nn.Module):
@@ -73,7 +74,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = build_position_embedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.final_norm = build_norm(config)
+        self.final_norm = build_norm(config, config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
             self.head.weight = self.embedding.weight
