@@ -23,6 +23,7 @@ from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.text.token_file import data_folder
+from shared.training.budget import parse_budget
 from shared.training.card import CARD_FILE, Outcome, public_arguments, write_card
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> None:
     """Parses the command line and trains, or plans."""
     parser = build_parser(CONFIGS)
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--stop-after", metavar="9m", help="end this sitting then, to --resume later"
+    )
     parser.add_argument("--fresh", action="store_true", help="set an earlier run aside, start anew")
     parser.add_argument(
         "--plan", action="store_true", help="measure speed and memory of --config, or of every one"
@@ -58,13 +62,13 @@ def main(arguments: list[str]) -> None:
         chosen = [options.config[-1].relative] if options.config else sorted(CONFIGS.glob("*.yaml"))
         print_plans({Path(p).stem: config_of(Path(p), resolved) for p in chosen}, console)
         return
-    config = to_run_config(parser, options)
+    config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
     name = Path(options.config[-1].relative).stem if options.config else "run"
     run = read_and_build(config, user_path(config.out or RUNS / name))
     if not begin(run, options.resume, options.fresh):
         return
     tell_the_start(run)
-    if train_and_log(run):
+    if train_and_log(run, stop_after):
         finish(run, arguments)
 
 
@@ -136,23 +140,38 @@ def tell_the_start(run: Run) -> None:
     )
 
 
-def train_and_log(run: Run) -> bool:
-    """Trains to the end, printing and saving on the way; False if Ctrl-C ended it early.
+def sitting_seconds(text: str | None) -> float:
+    """Seconds in a `--stop-after`; none: no end.
+
+    Raises:
+        UserError: not a time.
+    """
+    seconds = math.inf if text is None else parse_budget(text).total_seconds
+    if seconds is None:
+        raise UserError(f"--stop-after {text!r}: expected a time, such as '90s', '9m' or '2h'")
+    return seconds
+
+
+def train_and_log(run: Run, stop_after: float = math.inf) -> bool:
+    """Trains to the end, printing and saving on the way; False if the sitting ended before.
+
+    Ctrl-C ends it, or the next step's reaching beyond `stop_after` seconds.
 
     Raises:
         UserError: the loss is no longer a number.
     """
-    settings = run.config.train
-    due = math.floor(run.budget.progress * settings.evaluations) + 1
-    saved_at = time.monotonic()
+    settings, budget = run.config.train, run.budget
+    due = math.floor(budget.progress * settings.evaluations) + 1
+    saved_at, early = time.monotonic(), False
     with progress_bar(run) as show, stop_signal(console.print) as stopped:
         try:
             for record in run.steps():
                 append_metrics(run.folder, entry_of(record, run))
                 show(record)
-                if stopped():
+                time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
+                if early := stopped() or (time_is_up and budget.progress < 1):
                     break
-                if run.budget.progress * settings.evaluations >= due and run.budget.progress < 1:
+                if budget.progress * settings.evaluations >= due and budget.progress < 1:
                     due += 1
                     checkpoint_and_look(run, record)
                     saved_at = time.monotonic()
@@ -167,15 +186,18 @@ def train_and_log(run: Run) -> bool:
                 "Start again with lower rates and --fresh, or --out FOLDER"
             ) from error
     saved = run.save()
-    if stopped():
+    if early:
         console.print(f"saved {saved}; to go on, run the same command with --resume")
-    return not stopped()
+    return not early
 
 
 def checkpoint_and_look(run: Run, record: Record) -> None:
     """Saves first, then validates and samples: a crash in the latter loses nothing."""
-    saved = run.save()
-    validation = run.validate(run.config.train.evaluation_windows)
+    saved, begun = run.save(), time.monotonic()
+    most = run.config.train.evaluation_windows
+    validation = run.validate(most)
+    whole = (time.monotonic() - begun) * run.validation_windows() / run.validation_windows(most)
+    run.budget.reserve = run.save_seconds + whole  # what the end of the run will take
     append_metrics(run.folder, {"step": record.step, "validation": validation})
     if validation:
         note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))

@@ -5,11 +5,15 @@ Promoted by 04_training.
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 from shared.errors import UserError
 
+RECENT = 5  # steps that tell the pace: few, since a hot machine slows down
+MOST_RESERVED = 0.2  # of the budget; a longer last evaluation overdraws it
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -20,6 +24,9 @@ class Budget:
         steps: end after this many steps, or
         seconds: end before this many seconds, those of earlier sittings included.
         clock: returns seconds; a test passes its own.
+
+    Set `reserve` to the seconds that the last evaluation and saving will take, and
+    the steps of a budget in seconds end that much earlier.
     """
 
     def __init__(
@@ -32,11 +39,17 @@ class Budget:
             raise ValueError("a budget is given in steps or in seconds, one of the two")
         self.total_steps, self.total_seconds, self.clock = steps, seconds, clock
         self.step, self._earlier, self._started = 0, 0.0, None
+        self.reserve, self._durations = 0.0, deque(maxlen=RECENT)
+
+    @property
+    def elapsed_here(self) -> float:
+        """Seconds of this sitting."""
+        return 0.0 if self._started is None else self.clock() - self._started
 
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, over all sittings."""
-        return self._earlier + (0.0 if self._started is None else self.clock() - self._started)
+        return self._earlier + self.elapsed_here
 
     @property
     def progress(self) -> float:
@@ -46,7 +59,11 @@ class Budget:
     def _progress_at(self, elapsed: float) -> float:
         if self.total_steps is not None:
             return min(1.0, self.step / self.total_steps)
-        return min(1.0, elapsed / self.total_seconds)
+        return min(1.0, elapsed / self._seconds_for_steps)
+
+    @property
+    def _seconds_for_steps(self) -> float:
+        return self.total_seconds - min(self.reserve, MOST_RESERVED * self.total_seconds)
 
     @property
     def seconds_left(self) -> float:
@@ -58,20 +75,26 @@ class Budget:
     def remaining_steps(self) -> Iterator[int]:
         """Yields step numbers, from 1 or from where a resumed run stands, to the end.
 
-        In seconds, a step that would end too late by the pace of this sitting's
-        steps is not begun.
+        In seconds, a step that would end too late by the pace of the last few steps
+        is not begun.
         """
-        self._earlier, self._started, first = self.elapsed, self.clock(), self.step
-        while self.progress < 1 and not self._next_is_too_late(first):
+        self._earlier, self._started = self.elapsed, self.clock()
+        self._durations.clear()
+        while self.progress < 1 and not self._next_is_too_late():
             self.step += 1
+            begun = self.clock()
             yield self.step
+            self._durations.append(self.clock() - begun)
 
-    def _next_is_too_late(self, first: int) -> bool:
-        done = self.step - first
-        if self.total_seconds is None or not done:
+    @property
+    def pace(self) -> float:
+        """Seconds a step, the median of the last few: an evaluation between two does not count."""
+        return median(self._durations) if self._durations else 0.0
+
+    def _next_is_too_late(self) -> bool:
+        if self.total_seconds is None:
             return False
-        pace = (self.clock() - self._started) / done
-        return self.elapsed + pace > self.total_seconds
+        return self.elapsed + self.pace > self._seconds_for_steps
 
     def state_dict(self) -> dict[str, Any]:
         """Steps and seconds so far."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from shared.training.budget import Budget
+from shared.training.clipping import Clipping
 from shared.training.optimizer import scale_learning_rates
 from shared.training.precision import Precision
 from shared.training.strategy import OneProcess
@@ -35,6 +36,8 @@ class Record:
     """targets in this step"""
     seconds: float
     """training time so far"""
+    skipped: bool = False
+    """the gradient was a spike, or overflowed: the weights did not move"""
 
 
 def train(
@@ -45,7 +48,7 @@ def train(
     schedule: Callable[[float], float],
     precision: Precision,
     strategy: OneProcess,
-    max_grad_norm: float = 1.0,
+    clipping: Clipping | None = None,
 ) -> Iterator[Record]:
     """Trains until the budget is spent, yielding after every step.
 
@@ -55,13 +58,15 @@ def train(
     Raises:
         TrainingDiverged: names the step; that step has not moved the weights.
     """
+    clipping = clipping or Clipping()
     for step in budget.remaining_steps():
         factor = schedule(budget.progress)
         scale_learning_rates(optimizers, factor)
         model.train()
         loss, tokens = strategy.gradient(model, batches, precision)
-        norm = precision.clip(optimizers, model.parameters(), max_grad_norm).item()
+        norm = precision.clip(optimizers, model.parameters(), clipping.max_norm).item()
         if not math.isfinite(loss) or not (math.isfinite(norm) or precision.skips_overflow):
             raise TrainingDiverged(f"step {step}: loss {loss}, gradient norm {norm}")
-        precision.step(optimizers, norm)
-        yield Record(step, loss, norm, factor, tokens, budget.elapsed)
+        skipped = not math.isfinite(norm) or clipping.skips(norm)
+        precision.step(optimizers, move=not skipped)
+        yield Record(step, loss, norm, factor, tokens, budget.elapsed, skipped)

@@ -14,6 +14,7 @@ from shared.model.transformer import Transformer
 from shared.text.own_tokenizer import learned_size
 from shared.text.tokenizer_file import pick_tokenizer
 from shared.training.budget import Budget
+from shared.training.clipping import Clipping
 from shared.training.loop import train
 from shared.training.precision import Precision
 from shared.training.run import build_optimizers, build_schedule, model_for, pick_dtype
@@ -69,7 +70,7 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 15.0) -> P
     endless = iter(lambda: (windows[:, :-1], windows[:, 1:]), None)
     records = train(
         model, optimizers, endless, Budget(steps=steps + 1), build_schedule(config.train),
-        precision, OneProcess(device), config.train.max_grad_norm,
+        precision, OneProcess(device), Clipping(config.train.max_grad_norm),
     )  # fmt: skip
     next(records)  # the first step allocates and warms up
     tokens, start = 0, time.perf_counter()

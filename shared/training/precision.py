@@ -3,7 +3,6 @@
 Promoted by 04_training.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -45,14 +44,14 @@ class Precision:
             self.scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(parameters, max_norm)
 
-    def step(self, optimizers: Sequence[Optimizer], norm: float) -> None:
-        """Moves the weights and forgets the gradients; a `norm` that is no number moves nothing.
+    def step(self, optimizers: Sequence[Optimizer], move: bool = True) -> None:
+        """Moves the weights, if `move`, and forgets the gradients.
 
         One optimizer's overflow must hold back all of them: clipping by a norm that is
         no number has spoilt the other gradients too.
         """
         for optimizer in optimizers:
-            if math.isfinite(norm):
+            if move:
                 self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()

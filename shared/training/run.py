@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.optim import Optimizer
 
-from shared.device import fastest_right_dtype, measure_dtypes, pick_device, seed_everything
+from shared.device import fastest_right_dtype, measure_dtypes, seed_everything
 from shared.errors import UserError
 from shared.files import remove_folder
 from shared.model.config import ModelConfig
@@ -31,10 +31,12 @@ from shared.training.checkpoint import (
     restore_state,
     save_checkpoint,
 )
+from shared.training.clipping import Clipping
 from shared.training.loop import Record, train
 from shared.training.loss import bits_per_byte, evaluate
 from shared.training.optimizer import build_adamw, build_muon
 from shared.training.precision import Precision
+from shared.training.processes import pick_strategy
 from shared.training.run_config import RunConfig, TrainConfig, differing_fields
 from shared.training.run_log import rewind_metrics
 from shared.training.sampler import continue_text
@@ -56,6 +58,10 @@ class Run:
     batches: Batches
     budget: Budget
     precision: Precision
+    clipping: Clipping
+    strategy: OneProcess
+    save_seconds: float = 0.0
+    """what the last saving took"""
 
     def steps(self) -> Iterator[Record]:
         """Trains; see `shared.training.loop.train`."""
@@ -67,21 +73,21 @@ class Run:
             self.budget,
             build_schedule(settings),
             self.precision,
-            OneProcess(self.device, settings.accumulation),
-            settings.max_grad_norm,
+            self.strategy,
+            self.clipping,
         )
 
     def save(self) -> Path:
-        """Writes a checkpoint of this moment; returns its folder."""
-        return save_checkpoint(
-            self.folder / "checkpoints",
-            self.budget.step,
-            self.model,
-            self.tokenizer,
-            asdict(self.config) | {"corpora": self.corpus_hashes()},
-            self._parts(),
-            self.config.train.keep,
-        )
+        """Writes a checkpoint of this moment, the main process for all; returns its folder."""
+        begun = self.strategy.clock()
+        config = asdict(self.config) | {"corpora": self.corpus_hashes()}
+        place = save_checkpoint(
+            self.folder / "checkpoints", self.budget.step, self.strategy.whole(self.model),
+            self.tokenizer, config, self._parts(), self.config.train.keep,
+        )  # fmt: skip
+        self.strategy.barrier()
+        self.save_seconds = self.strategy.clock() - begun
+        return place
 
     def resume(self, tell: Callable[[str], object] = print) -> bool:
         """Goes on from the newest whole checkpoint, telling of broken ones; False if none.
@@ -102,12 +108,14 @@ class Run:
                 f"{self.folder} was started differently: {'; '.join(changes)}. "
                 "Put that back, or start another run with --out"
             )
-        for checkpoint in list_checkpoints(found.parent):
-            if checkpoint.name > found.name:  # a broken one must not count as the newest
-                remove_folder(checkpoint)
         restore_state(found, self._parts())
-        self.model.load_state_dict(load_weights(found).state_dict())
-        rewind_metrics(self.folder, self.budget.step)
+        self.strategy.load(self.model, load_weights(found).state_dict())
+        self.strategy.barrier()
+        if self.strategy.is_main:
+            for checkpoint in list_checkpoints(found.parent):
+                if checkpoint.name > found.name:  # a broken one must not count as the newest
+                    remove_folder(checkpoint)
+            rewind_metrics(self.folder, self.budget.step)
         return True
 
     def validate(self, max_windows: int | None = None) -> dict[str, float]:
@@ -120,7 +128,14 @@ class Run:
                 windows = evaluation_batches(corpus.validation, batch, length, max_windows)
                 nats = evaluate(self.model, windows, self.device, self.precision.autocast)
                 results[corpus.name] = bits_per_byte(nats, corpus.bytes_per_token)
+        self.strategy.barrier()
         return results
+
+    def validation_windows(self, max_windows: int | None = None) -> int:
+        """How many windows `validate` looks at; at least 1."""
+        length = self.config.model.context_length
+        counts = [max(0, len(corpus.validation) - 1) // length for corpus in self.corpora]
+        return max(1, sum(min(count, max_windows or count) for count in counts))
 
     def sample(self, prompt: str, new: int = 120, temperature: float = 0.7) -> str:
         """What the model writes after a prompt that opens a document."""
@@ -142,10 +157,11 @@ class Run:
 
     def _parts(self) -> dict[str, object]:
         return {
-            "optimizers": self.optimizers,
+            "optimizers": [self.strategy.part(optimizer) for optimizer in self.optimizers],
             "batches": self.batches,
             "budget": self.budget,
             "precision": self.precision,
+            "clipping": self.clipping,
         }
 
 
@@ -163,18 +179,24 @@ def build_run(
     Raises:
         UserError: device, text or sizes are not to be had.
     """
-    device, budget = pick_device(config.device), parse_budget(config.budget)
+    budget, strategy = parse_budget(config.budget), pick_strategy(config)
+    device, budget.clock = strategy.device, strategy.clock
     data, sources = config.data, config.data.all_sources()
-    tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, on_skip)
+    with strategy.main_first():
+        tokenizer = tokenizer_for(
+            data.tokenizer, sources, data_folder, data.valid_fraction, on_skip
+        )
+        settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
+        corpora = [load_corpus(source, *settings) for source in sources]
     config = replace(config, model=model_for(config, tokenizer))
-    settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
-    corpora = [load_corpus(source, *settings) for source in sources]
     names = [corpus.name for corpus in corpora]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
     seed_everything(config.seed)
     model = Transformer(config.model).to(device)
     model.recompute = config.train.recompute
+    precision = Precision(device, strategy.same(pick_dtype(config.precision, device)))
+    model = strategy.wrap(model, precision)
     return Run(
         config=config,
         folder=Path(folder),
@@ -185,7 +207,9 @@ def build_run(
         optimizers=build_optimizers(model, config.train),
         batches=build_batches(corpora, config),
         budget=budget,
-        precision=Precision(device, pick_dtype(config.precision, device)),
+        precision=precision,
+        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
+        strategy=strategy,
     )
 
 

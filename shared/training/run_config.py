@@ -21,7 +21,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Where a run happens and how often it looks, not what it learns: may differ between sittings.
 FREE_TO_CHANGE = {
-    "device", "out", "train.recompute", "train.evaluations", "train.evaluation_windows",
+    "device", "strategy", "out", "train.recompute", "train.evaluations", "train.evaluation_windows",
     "train.save_minutes", "train.keep",
 }  # fmt: skip
 
@@ -86,6 +86,8 @@ class TrainConfig:
     """stable-decay: share of the run, at its end, over which the rate falls to zero"""
     max_grad_norm: float = 1.0
     """longer gradients are shortened to this"""
+    skip_above: float | None = None
+    """skip a step whose gradient is this many times as long as is usual; none: only shorten it"""
     evaluations: int = 10
     """how often to validate, sample and save over the run"""
     evaluation_windows: int = 100
@@ -99,6 +101,8 @@ class TrainConfig:
         for name in ("batch_size", "accumulation", "evaluations", "evaluation_windows", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.skip_above is not None and not self.skip_above > 1:
+            raise UserError(f"train.skip_above is {self.skip_above}; it must be above 1, or none")
         ranges = {
             "learning_rate": (0, 10), "muon_learning_rate": (0, 10), "weight_decay": (0, 10),
             "warmup": (0, 0.9), "decay": (0.01, 1), "max_grad_norm": (1e-6, 1e9),
@@ -123,6 +127,9 @@ class RunConfig:
     """how long to train: such as 90s, 15m, 6h or '2000 steps'"""
     device: str = "auto"
     """cuda, mps, cpu; auto: the first of these that is here"""
+    strategy: Literal["auto", "one", "ddp", "fsdp"] = "auto"
+    """one process, or several under torchrun: ddp, a copy in each; fsdp, a piece in each; auto: one
+    or ddp"""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """dtype of the matrix products; auto: the fastest that measures right on the device"""
     seed: int = 0
