@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from batch_search import with_largest_batch
 from plan_table import print_plans
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -54,6 +55,9 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="set an earlier run aside, start anew")
     parser.add_argument(
+        "--batch", choices=["auto"], help="regroup a step's windows into micro-batches that fit"
+    )
+    parser.add_argument(
         "--plan", action="store_true", help="measure speed and memory of --config, or of every one"
     )
     resolved = resolve_config_names(arguments, CONFIGS)
@@ -64,12 +68,24 @@ def main(arguments: list[str]) -> None:
         return
     config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
     name = Path(options.config[-1].relative).stem if options.config else "run"
-    run = read_and_build(config, user_path(config.out or RUNS / name))
-    if not begin(run, options.resume, options.fresh):
+    folder = user_path(config.out or RUNS / name)
+    make_room(folder, options.resume, options.fresh)
+    if options.batch == "auto":
+        config = prepare_batch(config, folder)
+    run = read_and_build(config, folder)
+    if not begin(run, options.resume):
         return
     tell_the_start(run)
     if train_and_log(run, stop_after):
         finish(run, arguments)
+
+
+def prepare_batch(config: RunConfig, folder: Path) -> RunConfig:
+    """The config with the largest micro-batch that fits; tells which."""
+    with console.status("measuring which micro-batch fits"):
+        config = with_largest_batch(config, folder)
+    console.print(f"micro-batch {config.train.batch_size}, {config.train.accumulation} a step")
+    return config
 
 
 def read_and_build(config: RunConfig, folder: Path) -> Run:
@@ -92,22 +108,26 @@ def read_and_build(config: RunConfig, folder: Path) -> Run:
     return run
 
 
-def begin(run: Run, resume: bool, fresh: bool) -> bool:
-    """Readies the run folder; False if there is nothing left to do.
+def make_room(folder: Path, resume: bool, fresh: bool) -> None:
+    """Sets an earlier run in the folder aside, if `fresh`.
 
     Raises:
-        UserError: the folder holds a run, and neither `resume` nor `fresh` says what to do.
+        UserError: it holds a run, and neither `resume` nor `fresh` says what to do.
     """
-    earlier = list_checkpoints(run.folder / "checkpoints")
+    earlier = list_checkpoints(folder / "checkpoints")
     if earlier and fresh:
-        aside = run.folder.with_name(f"{run.folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        run.folder.rename(aside)
+        aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.rename(aside)
         console.print(f"the earlier run is now {aside}")
     elif earlier and not resume:
         raise UserError(
-            f"{run.folder} already holds a run: --resume goes on with it, --fresh sets it aside, "
+            f"{folder} already holds a run: --resume goes on with it, --fresh sets it aside, "
             "--out FOLDER trains elsewhere"
         )
+
+
+def begin(run: Run, resume: bool) -> bool:
+    """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
     make_folder(run.folder)
     if resume and run.resume(console.print):
         if (run.folder / CARD_FILE).exists():  # the last thing a run writes

@@ -1,13 +1,10 @@
 """The table of `full_run.py --plan`: what each config would do here in six hours."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-
+from batch_search import measured
 from rich.console import Console
 from rich.table import Table
 
-from shared.training.plan import measure_plan
+from shared.errors import UserError
 from shared.training.run_config import RunConfig
 
 
@@ -16,14 +13,12 @@ def print_plans(configs: dict[str, RunConfig], console: Console) -> None:
     table = Table(title="six hours on this machine")
     for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
         table.add_column(column, justify="left" if column == "config" else "right")
-    spawn = multiprocessing.get_context("spawn")
     for name, config in configs.items():
         try:
-            with console.status(f"measuring {name}"), ProcessPoolExecutor(1, spawn) as pool:
-                plan = pool.submit(measure_plan, config).result()
-        except (RuntimeError, MemoryError, BrokenProcessPool) as error:  # ways to run out of memory
-            reason = str(error).splitlines()[0][:40] if str(error) else type(error).__name__
-            table.add_row(name, "-", "-", "-", "-", f"no ({reason})")
+            with console.status(f"measuring {name}"):
+                plan = measured(config)
+        except UserError as error:
+            table.add_row(name, "-", "-", "-", "-", f"no: {error}")
             continue
         table.add_row(
             name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",

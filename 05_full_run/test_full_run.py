@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+import batch_search
 import full_run
 import pytest
 import torch
@@ -20,7 +22,7 @@ from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
 from shared.training import run_log
 from shared.training.card import public_arguments
-from shared.training.checkpoint import find_checkpoint, load_model
+from shared.training.checkpoint import RUN_FILE, find_checkpoint, load_model
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run, build_schedule
 from shared.training.run_config import (
@@ -407,7 +409,32 @@ def test_a_plan_measures_and_judges(config_file):
     assert plan.tokens_per_second > 0
     assert plan.bytes_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
     assert plan.fits and plan.memory > 16 * plan.parameters
-    assert not Plan(1, 1.0, memory=81, available=100).fits
+    assert not Plan(1, 1.0, fixed=41, per_window=10, windows=4, available=100).fits
+
+
+def test_the_largest_micro_batch_fits_and_divides_the_step():
+    plan = Plan(1, 1.0, fixed=10, per_window=10, windows=8, available=100)
+    assert plan.largest_batch(together=32) == 4  # 7 would fit, but 7 does not divide 32
+    assert plan.largest_batch(together=3) == 3
+    with pytest.raises(UserError, match=r"--train\.recompute true"):
+        Plan(1, 1.0, fixed=75, per_window=10, windows=8, available=100).largest_batch(8)
+
+
+def test_batch_auto_is_found_once_and_keeps_the_windows_of_a_step(
+    config_file, folders, monkeypatch, capsys
+):
+    """Four windows a step, memory for three: two micro-batches of two, also after --resume."""
+    plan = Plan(1, 1.0, fixed=10, per_window=20, windows=4, available=100)
+    monkeypatch.setattr(batch_search, "measure_plan", lambda config: plan)
+    monkeypatch.setattr(batch_search, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    command = ["--config", str(config_file), "--batch", "auto", "--budget", "2 steps"]
+    full_run.main([*command, "--stop-after", "0.001s"])
+    assert "micro-batch 2, 2 a step" in capsys.readouterr().out
+    monkeypatch.setattr(batch_search, "measure_plan", lambda config: pytest.fail("measured again"))
+    full_run.main([*command, "--resume"])
+    assert "micro-batch 2, 2 a step" in capsys.readouterr().out
+    saved = json.loads((find_checkpoint(folders / "tiny") / RUN_FILE).read_text())
+    assert (saved["train"]["batch_size"], saved["train"]["accumulation"]) == (2, 2)
 
 
 def test_plan_prints_one_row_for_the_config(config_file, capsys):
