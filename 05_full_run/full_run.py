@@ -11,14 +11,16 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from batch_search import with_largest_batch
+from live_progress import live_progress, measured_peak
 from plan_table import print_plans
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
@@ -38,10 +40,13 @@ from shared.training.run_config import (
 )
 from shared.training.run_log import append_metrics, draw_curves, rewind_metrics
 from shared.training.stop_signal import stop_signal
+from shared.training.trackers import open_tracker, require_package
 
 HERE = Path(__file__).resolve().parent
 CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder()
 SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
+
+Log = Callable[[dict[str, Any]], None]
 
 console = Console(markup=False)  # paths may hold brackets
 
@@ -67,6 +72,7 @@ def main(arguments: list[str]) -> None:
         print_plans({Path(p).stem: config_of(Path(p), resolved) for p in chosen}, console)
         return
     config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
+    require_package(config.track)
     name = Path(options.config[-1].relative).stem if options.config else "run"
     folder = user_path(config.out or RUNS / name)
     make_room(folder, options.resume, options.fresh)
@@ -76,8 +82,9 @@ def main(arguments: list[str]) -> None:
     if not begin(run, options.resume):
         return
     tell_the_start(run)
-    if train_and_log(run, stop_after):
-        finish(run, arguments)
+    with open_log(run) as log:
+        if train_and_log(run, log, stop_after):
+            finish(run, arguments, log)
 
 
 def prepare_batch(config: RunConfig, folder: Path) -> RunConfig:
@@ -172,7 +179,25 @@ def sitting_seconds(text: str | None) -> float:
     return seconds
 
 
-def train_and_log(run: Run, stop_after: float = math.inf) -> bool:
+@contextmanager
+def open_log(run: Run) -> Iterator[Log]:
+    """Yields what adds a line to metrics.jsonl and, if asked for, to the tracker."""
+    name, step = run.folder.name, run.budget.step
+    tracker = open_tracker(
+        run.config.track, run.folder, name, asdict(run.config), step, console.print
+    )
+
+    def log(entry: dict[str, Any]) -> None:
+        append_metrics(run.folder, entry)
+        tracker.log(entry)
+
+    try:
+        yield log
+    finally:
+        tracker.close()
+
+
+def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     """Trains to the end, printing and saving on the way; False if the sitting ended before.
 
     Ctrl-C ends it, or the next step's reaching beyond `stop_after` seconds.
@@ -183,17 +208,17 @@ def train_and_log(run: Run, stop_after: float = math.inf) -> bool:
     settings, budget = run.config.train, run.budget
     due = math.floor(budget.progress * settings.evaluations) + 1
     saved_at, early = time.monotonic(), False
-    with progress_bar(run) as show, stop_signal(console.print) as stopped:
+    peak = measured_peak(run)
+    with live_progress(run, console, peak) as live, stop_signal(console.print) as stopped:
         try:
-            for record in run.steps():
-                append_metrics(run.folder, entry_of(record, run))
-                show(record)
+            for record in live.watch(run.steps()):
+                log(entry_of(record, run) | live.figures)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
                 if early := stopped() or (time_is_up and budget.progress < 1):
                     break
                 if budget.progress * settings.evaluations >= due and budget.progress < 1:
                     due += 1
-                    checkpoint_and_look(run, record)
+                    checkpoint_and_look(run, record, log)
                     saved_at = time.monotonic()
                 elif time.monotonic() - saved_at > settings.save_minutes * 60:
                     run.save()
@@ -211,14 +236,14 @@ def train_and_log(run: Run, stop_after: float = math.inf) -> bool:
     return not early
 
 
-def checkpoint_and_look(run: Run, record: Record) -> None:
+def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
     """Saves first, then validates and samples: a crash in the latter loses nothing."""
     saved, begun = run.save(), time.monotonic()
     most = run.config.train.evaluation_windows
     validation = run.validate(most)
     whole = (time.monotonic() - begun) * run.validation_windows() / run.validation_windows(most)
     run.budget.reserve = run.save_seconds + whole  # what the end of the run will take
-    append_metrics(run.folder, {"step": record.step, "validation": validation})
+    log({"step": record.step, "validation": validation})
     if validation:
         note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
     figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
@@ -227,10 +252,10 @@ def checkpoint_and_look(run: Run, record: Record) -> None:
     console.print(f"  hello → {sample[0] if sample else ''}", highlight=False, markup=False)
 
 
-def finish(run: Run, arguments: list[str]) -> None:
+def finish(run: Run, arguments: list[str], log: Log) -> None:
     """Validates on everything, draws the curves, writes the card."""
     validation = run.validate()
-    append_metrics(run.folder, {"step": run.budget.step, "validation": validation})
+    log({"step": run.budget.step, "validation": validation})
     draw_curves(run.folder, run.folder.name)
     samples = [(prompt, run.sample(prompt)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
     settings = run.config.train
@@ -250,31 +275,9 @@ def entry_of(record: Record, run: Run) -> dict[str, float]:
     return {
         "step": record.step, "loss": record.loss,
         "bits_per_byte": bits_per_byte(record.loss, run.bytes_per_token),
-        "grad_norm": record.grad_norm,
+        "grad_norm": record.grad_norm, "skipped": record.skipped,
         "lr_factor": record.lr_factor, "tokens": record.tokens, "seconds": record.seconds,
     }  # fmt: skip
-
-
-@contextmanager
-def progress_bar(run: Run) -> Iterator:
-    """A bar with loss, rate and time left, for 80 columns; yields the function that moves it."""
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
-    seen, start = 0, time.monotonic()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=1.0)
-
-        def show(record: Record) -> None:
-            nonlocal seen
-            seen += record.tokens
-            rate = seen / (time.monotonic() - start)
-            left = time.strftime("%H:%M:%S", time.gmtime(min(run.budget.seconds_left, 86399)))
-            bits = bits_per_byte(record.loss, run.bytes_per_token)
-            text = f"step {record.step} · {bits:.2f} bits/byte · {rate / 1e3:.1f}k tokens/s"
-            progress.update(
-                task, completed=run.budget.progress, description=f"{text} · {left} left"
-            )
-
-        yield show
 
 
 def config_of(path: Path, arguments: list[str]) -> RunConfig:

@@ -17,6 +17,7 @@ import batch_search
 import full_run
 import pytest
 import torch
+from live_progress import LiveProgress
 
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
@@ -90,6 +91,20 @@ def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders):
     assert str(config_file.parent) not in card  # a card is published: no folder of its owner
 
 
+def test_a_run_is_tracked_in_tensorboard_alike_and_over_a_resume(config_file, folders):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    command = ["--config", str(config_file), "--track", "tensorboard"]
+    full_run.main([*command, "--stop-after", "0.001s"])
+    full_run.main([*command, "--resume"])
+    entries = [e for e in run_log.read_metrics(folders / "tiny") if "loss" in e]
+    events = EventAccumulator(str(folders / "tiny" / "tensorboard")).Reload()
+    for name in ("loss", "bits_per_byte", "tokens_per_second", "mfu", "memory"):
+        assert [e.step for e in events.Scalars(name)] == list(range(1, 25))
+        assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in entries])
+    assert len(events.Scalars("validation/text_text.txt")) == 4
+
+
 def test_a_run_on_longer_tokens_measures_in_the_same_unit(config_file, folders, tmp_path):
     """With BPE the loss is per token, and bits per byte still counts bytes of text."""
     text = (tmp_path / "text.txt").read_text()
@@ -130,22 +145,19 @@ def test_both_losses_fall(config_file, folders):
     assert validated[-1] < 0.8 * validated[0]
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(config_file, folders, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    config_file, folders, tmp_path, monkeypatch
+):
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     full_run.main(["--config", str(config_file), "--out", whole])
 
-    class StopAfter9(full_run.Progress):
-        def update(self, *arguments, **fields):
-            self.count = getattr(self, "count", 0) + 1
-            if self.count == 9:
-                os.kill(os.getpid(), signal.SIGINT)
+    def stop_after_9(self, record):
+        if record.step == 9:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    original = full_run.Progress
-    full_run.Progress = StopAfter9
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveProgress, "show", stop_after_9)
         full_run.main(["--config", str(config_file), "--out", parts])
-    finally:
-        full_run.Progress = original
     assert not (Path(parts) / "card.md").exists()
     full_run.main(["--config", str(config_file), "--out", parts, "--resume"])
 

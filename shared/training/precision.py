@@ -16,7 +16,8 @@ from shared.device import dtype_name
 class Precision:
     """Autocast, and for float16 the scaling that keeps small gradients from vanishing.
 
-    bfloat16 has float32's range and needs no scaling. float16 ends at 6e-5: the loss
+    bfloat16 has float32's range and needs no scaling. float16 is coarse below 6e-5 and
+    zero below 3e-8: the loss
     is multiplied by a large factor before `backward`, gradients are divided by it
     after, and a step whose gradients overflowed is skipped and the factor halved.
     Source: Micikevicius et al. 2017, "Mixed Precision Training".

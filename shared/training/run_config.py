@@ -16,13 +16,14 @@ from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.presets import PRESETS
 from shared.text.sources import Source, source_of_path
+from shared.training.trackers import Kind
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Where a run happens and how often it looks, not what it learns: may differ between sittings.
 FREE_TO_CHANGE = {
     "device", "strategy", "out", "train.recompute", "train.evaluations", "train.evaluation_windows",
-    "train.save_minutes", "train.keep",
+    "train.save_minutes", "train.keep", "track",
 }  # fmt: skip
 
 
@@ -136,6 +137,8 @@ class RunConfig:
     """seeds the weights and the order of the data"""
     out: str | None = None
     """the run's folder; none: 05_full_run/runs/ and the config's name"""
+    track: Kind = "none"
+    """log besides to tensorboard or wandb (extras to install; wandb stays offline by default)"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
