@@ -35,6 +35,7 @@ TABLE = {
     "chat.sampling": 6, "chat.kv_cache": 6, "chat.generation": 6, "chat.session": 6,
 }  # fmt: skip
 ROOMS = ["", "text", "model", "training", "chat"]
+MEASURES_AHEAD = {"benchmark_contenders.py": 6}  # its table holds training and generation
 STEPS = [
     "01_env",
     "02_tokenizer",
@@ -110,8 +111,9 @@ def test_shared_modules_import_in_no_circle():
 def test_steps_import_nothing_that_a_later_step_promotes():
     for number, step in enumerate(STEPS, start=1):
         for path in (ROOT / step).rglob("*.py"):
+            latest = MEASURES_AHEAD.get(path.name, number)
             for other in shared_imports(path):
-                assert TABLE[other] <= number, f"{path} imports {other}"
+                assert TABLE[other] <= latest, f"{path} imports {other}"
 
 
 def test_shared_knows_no_web():
