@@ -31,6 +31,7 @@ from shared.training.card import CARD_FILE, Outcome, public_arguments, write_car
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
 from shared.training.loss import bits_per_byte
+from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run, build_run
 from shared.training.run_config import (
     RunConfig,
@@ -48,7 +49,7 @@ SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", 
 
 Log = Callable[[dict[str, Any]], None]
 
-console = Console(markup=False)  # paths may hold brackets
+console = Console(markup=False, quiet=not is_main())  # paths may hold brackets
 
 
 def main(arguments: list[str]) -> None:
@@ -75,7 +76,10 @@ def main(arguments: list[str]) -> None:
     require_package(config.track)
     name = Path(options.config[-1].relative).stem if options.config else "run"
     folder = user_path(config.out or RUNS / name)
-    make_room(folder, options.resume, options.fresh)
+    if is_main():
+        make_room(folder, options.resume, options.fresh)
+    if options.batch == "auto" and count_processes() > 1:
+        raise UserError("--batch auto measures one process: find the sizes without torchrun first")
     if options.batch == "auto":
         config = prepare_batch(config, folder)
     run = read_and_build(config, folder)
@@ -135,13 +139,14 @@ def make_room(folder: Path, resume: bool, fresh: bool) -> None:
 
 def begin(run: Run, resume: bool) -> bool:
     """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
-    make_folder(run.folder)
+    if run.strategy.is_main:
+        make_folder(run.folder)
     if resume and run.resume(console.print):
         if (run.folder / CARD_FILE).exists():  # the last thing a run writes
             console.print(f"{run.folder} is finished already; nothing to do")
             return False
         console.print(f"resuming after step {run.budget.step}")
-    elif run.budget.step == 0:
+    elif run.budget.step == 0 and run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
     return True
 
@@ -182,6 +187,9 @@ def sitting_seconds(text: str | None) -> float:
 @contextmanager
 def open_log(run: Run) -> Iterator[Log]:
     """Yields what adds a line to metrics.jsonl and, if asked for, to the tracker."""
+    if not run.strategy.is_main:
+        yield lambda entry: None
+        return
     name, step = run.folder.name, run.budget.step
     tracker = open_tracker(
         run.config.track, run.folder, name, asdict(run.config), step, console.print
@@ -207,22 +215,23 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     """
     settings, budget = run.config.train, run.budget
     due = math.floor(budget.progress * settings.evaluations) + 1
-    saved_at, early = time.monotonic(), False
+    clock, agree = run.strategy.clock, run.strategy.agree
+    saved_at, early = clock(), False
     peak = measured_peak(run)
     with live_progress(run, console, peak) as live, stop_signal(console.print) as stopped:
         try:
             for record in live.watch(run.steps()):
                 log(entry_of(record, run) | live.figures)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
-                if early := stopped() or (time_is_up and budget.progress < 1):
+                if early := agree(stopped() or (time_is_up and budget.progress < 1)):
                     break
                 if budget.progress * settings.evaluations >= due and budget.progress < 1:
                     due += 1
                     checkpoint_and_look(run, record, log)
-                    saved_at = time.monotonic()
-                elif time.monotonic() - saved_at > settings.save_minutes * 60:
+                    saved_at = clock()
+                elif clock() - saved_at > settings.save_minutes * 60:
                     run.save()
-                    saved_at = time.monotonic()
+                    saved_at = clock()
         except TrainingDiverged as error:
             good = list_checkpoints(run.folder / "checkpoints")
             last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
@@ -238,13 +247,14 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
 
 def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
     """Saves first, then validates and samples: a crash in the latter loses nothing."""
-    saved, begun = run.save(), time.monotonic()
+    saved, begun = run.save(), run.strategy.clock()
     most = run.config.train.evaluation_windows
     validation = run.validate(most)
-    whole = (time.monotonic() - begun) * run.validation_windows() / run.validation_windows(most)
+    spent = run.strategy.clock() - begun
+    whole = spent * run.validation_windows() / run.validation_windows(most)
     run.budget.reserve = run.save_seconds + whole  # what the end of the run will take
     log({"step": record.step, "validation": validation})
-    if validation:
+    if validation and run.strategy.is_main:
         note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
     figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
     sample = run.sample(SAMPLE_PROMPTS[0], new=60).removeprefix(SAMPLE_PROMPTS[0]).splitlines()
@@ -256,8 +266,10 @@ def finish(run: Run, arguments: list[str], log: Log) -> None:
     """Validates on everything, draws the curves, writes the card."""
     validation = run.validate()
     log({"step": run.budget.step, "validation": validation})
-    draw_curves(run.folder, run.folder.name)
     samples = [(prompt, run.sample(prompt)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
+    if not run.strategy.is_main:
+        return
+    draw_curves(run.folder, run.folder.name)
     settings = run.config.train
     per_step = settings.batch_size * settings.accumulation * run.config.model.context_length
     command = shlex.join(["python", "05_full_run/full_run.py", *public_arguments(arguments)])
@@ -291,5 +303,5 @@ def config_of(path: Path, arguments: list[str]) -> RunConfig:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), lost_processes():
         main(sys.argv[1:])

@@ -37,7 +37,7 @@ DEFAULT_RUN = Path(__file__).resolve().parents[2] / "05_full_run" / "runs" / "qu
 def save_checkpoint(
     folder: str | Path,
     step: int,
-    model: Transformer,
+    model: Transformer | None,
     tokenizer: Tokenizer,
     run_config: dict[str, Any],
     parts: dict[str, Any],
@@ -46,12 +46,16 @@ def save_checkpoint(
     """Writes `folder/step-<step>` atomically; then removes all but the last `keep` and the best.
 
     Args:
+        model: None in a process that writes nothing and only helps to collect `parts`.
         parts: named objects with a `state_dict` (or lists of them).
 
     Raises:
         UserError: the disk refuses; earlier checkpoints stay as they are.
     """
     folder, name = Path(folder), f"step-{step:07d}"
+    if model is None:
+        collect_state(parts)
+        return folder / name
     try:
         with atomic_folder(folder / name) as place:
             save_weights(model, place)
@@ -117,7 +121,8 @@ def restore_state(checkpoint: str | Path, parts: dict[str, Any]) -> None:
             _load_into(part, state[name])
         torch.set_rng_state(state["rng"]["cpu"])
         if torch.cuda.is_available() and "cuda" in state["rng"]:
-            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+            here = torch.cuda.device_count()  # perhaps fewer than where it was saved
+            torch.cuda.set_rng_state_all(state["rng"]["cuda"][:here])
     except (KeyError, ValueError, RuntimeError, OSError, UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot resume from {checkpoint}: {reason}") from error

@@ -198,19 +198,11 @@ def build_run(
     precision = Precision(device, strategy.same(pick_dtype(config.precision, device)))
     model = strategy.wrap(model, precision)
     return Run(
-        config=config,
-        folder=Path(folder),
-        device=device,
-        tokenizer=tokenizer,
-        corpora=corpora,
-        model=model,
-        optimizers=build_optimizers(model, config.train),
-        batches=build_batches(corpora, config),
-        budget=budget,
-        precision=precision,
-        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
-        strategy=strategy,
-    )
+        config=config, folder=Path(folder), device=device, tokenizer=tokenizer, corpora=corpora,
+        model=model, optimizers=build_optimizers(model, config.train),
+        batches=build_batches(corpora, config), budget=budget, precision=precision,
+        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above), strategy=strategy,
+    )  # fmt: skip
 
 
 def model_for(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
