@@ -220,7 +220,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     peak = measured_peak(run)
     with live_progress(run, console, peak) as live, stop_signal(console.print) as stopped:
         try:
-            for record in live.watch(run.steps()):
+            for record in live.watch(run.steps(console.print)):
                 log(entry_of(record, run) | live.figures)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
                 if early := agree(stopped() or (time_is_up and budget.progress < 1)):

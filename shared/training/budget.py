@@ -96,6 +96,10 @@ class Budget:
             return False
         return self.elapsed + self.pace > self._seconds_for_steps
 
+    def spend(self, seconds: float) -> None:
+        """Counts seconds that passed before the first step, as compiling does."""
+        self._earlier += seconds
+
     def state_dict(self) -> dict[str, Any]:
         """Steps and seconds so far."""
         return {"step": self.step, "elapsed": self.elapsed}

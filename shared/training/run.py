@@ -4,6 +4,7 @@ Promoted by 05_full_run.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ from shared.training.checkpoint import (
     save_checkpoint,
 )
 from shared.training.clipping import Clipping
+from shared.training.compiled import compiled_or_eager
 from shared.training.loop import Record, train
 from shared.training.loss import bits_per_byte, evaluate
 from shared.training.optimizer import build_adamw, build_muon
@@ -63,11 +65,15 @@ class Run:
     save_seconds: float = 0.0
     """what the last saving took"""
 
-    def steps(self) -> Iterator[Record]:
-        """Trains; see `shared.training.loop.train`."""
-        settings = self.config.train
+    def steps(self, tell: Callable[[str], object] = print) -> Iterator[Record]:
+        """Trains; see `shared.training.loop.train`. What does not compile is told."""
+        settings, model = self.config.train, self.model
+        if self.config.compile:
+            sizes, begun = (settings.batch_size, model.config.context_length), time.monotonic()
+            model = compiled_or_eager(model, *sizes, self.precision, tell)
+            self.budget.spend(time.monotonic() - begun)
         return train(
-            self.model,
+            model,
             self.optimizers,
             self.batches,
             self.budget,

@@ -133,6 +133,8 @@ class RunConfig:
     or ddp"""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """dtype of the matrix products; auto: the fastest that measures right on the device"""
+    compile: bool = False
+    """torch.compile: half a minute or more at first, then faster steps where it works"""
     seed: int = 0
     """seeds the weights and the order of the data"""
     out: str | None = None
@@ -141,6 +143,8 @@ class RunConfig:
     """log besides to tensorboard or wandb (extras to install; wandb stays offline by default)"""
 
     def __post_init__(self) -> None:
+        if self.compile and self.strategy not in ("auto", "one"):
+            raise UserError("compile works in one process: leave it out, or set strategy to one")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
 
