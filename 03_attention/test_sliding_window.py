@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import window_benchmark
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
@@ -63,3 +64,13 @@ def test_information_travels_layers_times_window_minus_one_and_no_further(n_laye
             changed = ids.clone()
             changed[0, last - distance] = (changed[0, last - distance] + 1) % 256
             assert torch.equal(model(changed)[0, -1], before) != heard, distance
+
+
+def test_the_benchmark_times_equal_things_and_says_so(capsys):
+    window_benchmark.main(["--positions", "64", "--window", "8"])
+    shown = capsys.readouterr().out
+    assert "W = 8" in shown and [line.split()[0] for line in shown.splitlines()[3:]] == [
+        "blocks", "mask", "no",
+    ]  # fmt: skip
+    apart = float(shown.partition("and mask: ")[2].split()[0])
+    assert apart < 1e-5
