@@ -277,3 +277,7 @@ def test_impossible_families_are_refused():
         RopeConfig(factor=2.0)
     with pytest.raises(UserError, match=r"factor is 0.5; it must be at least 1"):
         RopeConfig(scaling="ntk", factor=0.5)
+    with pytest.raises(UserError, match=r"model\.moe\.n_experts is 0; it must be at least 1"):
+        MoEConfig(n_experts=0)
+    with pytest.raises(UserError, match=r"model\.norm\.eps is -1e-05; it must be at least 0"):
+        NormConfig(eps=-1e-5)

@@ -4,8 +4,9 @@ import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from shared.errors import UserError
 from shared.files import atomic_file
@@ -24,15 +25,23 @@ def with_largest_batch(config: RunConfig, folder: Path) -> RunConfig:
         UserError: not even one window fits.
     """
     together = config.train.batch_size * config.train.accumulation
-    found = folder / BATCH_FILE
-    if not found.is_file():
+    found, question = folder / BATCH_FILE, {"together": together, **asdict(config.model)}
+    windows = read_answer(found, question)
+    if windows is None:
         windows = measured(config).largest_batch(together)
-        folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(found) as partial:
-            partial.write_text(json.dumps({"windows": windows}))
-    windows = json.loads(found.read_text())["windows"]
+            partial.write_text(json.dumps({"windows": windows, "for": question}))
     train = replace(config.train, batch_size=windows, accumulation=together // windows)
     return replace(config, train=train)
+
+
+def read_answer(found: Path, question: dict[str, Any]) -> int | None:
+    """The windows found earlier for the same model and step; None if there are none."""
+    try:
+        answer = json.loads(found.read_text())
+        return answer["windows"] if answer["for"] == question else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def measured(config: RunConfig) -> Plan:

@@ -54,7 +54,7 @@ from shared.training.run_config import RunConfig
 SECTIONS = ("train", "generate", "loss", "profile")
 NANOGPT_LINE = r"^iter \d+: loss \S+, time (?P<ms>[\d.]+)ms"
 
-console = Console(markup=False, highlight=False)
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(arguments: list[str]) -> None:
@@ -66,7 +66,9 @@ def main(arguments: list[str]) -> None:
     run_arguments = arguments_of_run(options, passed_on)
     config = settled_config(run_arguments)
     if "profile" in sections and pick_device(config.device).type != "cpu":
-        raise UserError("the profile is of CPUs: give --device cpu, or --only the others")
+        if options.only:
+            raise UserError("the profile is of CPUs: give --device cpu, or --only the others")
+        sections.remove("profile")
     baseline = read_baseline(options, config)
     work = {
         "train": lambda: train_rows(config, options.rounds, options.steps, baseline),
@@ -91,7 +93,7 @@ def options_parser() -> ArgumentParser:
         description=__doc__.splitlines()[0], allow_abbrev=False,
         epilog="Every other option, such as --device cpu or --seed 1, is one of full_run.py.",
     )  # fmt: skip
-    parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}; none: all, loss if --until")
+    parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}; none: all that can be")
     parser.add_argument("--config", help="name or .yaml file of a run's config")
     parser.add_argument("--preset", choices=PRESETS, help="sizes of the model (small)")
     parser.add_argument("--batch", type=int, help="windows in a step (64, or the config's)")

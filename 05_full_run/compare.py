@@ -28,7 +28,7 @@ from shared.training.card import public_arguments
 from shared.training.run_config import config_path
 from shared.training.stop_signal import stop_signal
 
-console = Console(markup=False)  # paths may hold brackets
+console = Console(markup=False, emoji=False)  # paths may hold brackets
 
 
 def main(arguments: list[str]) -> None:

@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batch_search import with_largest_batch
+from jsonargparse import ArgumentParser
 from live_progress import live_progress, measured_peak
 from plan_table import print_plans
 from rich.console import Console
@@ -49,28 +51,17 @@ SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", 
 
 Log = Callable[[dict[str, Any]], None]
 
-console = Console(markup=False, quiet=not is_main())  # paths may hold brackets
+console = Console(markup=False, emoji=False, quiet=not is_main())  # paths may hold brackets
 
 
 def main(arguments: list[str]) -> None:
     """Parses the command line and trains, or plans."""
-    parser = build_parser(CONFIGS)
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    parser.add_argument(
-        "--stop-after", metavar="9m", help="end this sitting then, to --resume later"
-    )
-    parser.add_argument("--fresh", action="store_true", help="set an earlier run aside, start anew")
-    parser.add_argument(
-        "--batch", choices=["auto"], help="regroup a step's windows into micro-batches that fit"
-    )
-    parser.add_argument(
-        "--plan", action="store_true", help="measure speed and memory of --config, or of every one"
-    )
+    parser = command_line()
     resolved = resolve_config_names(arguments, CONFIGS)
     options = parser.parse_args(resolved)
     if options.plan:
         chosen = [options.config[-1].relative] if options.config else sorted(CONFIGS.glob("*.yaml"))
-        print_plans({Path(p).stem: config_of(Path(p), resolved) for p in chosen}, console)
+        print_plans({Path(p).stem: partial(config_of, Path(p), resolved) for p in chosen}, console)
         return
     config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
     require_package(config.track)
@@ -141,10 +132,10 @@ def begin(run: Run, resume: bool) -> bool:
     """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
     if run.strategy.is_main:
         make_folder(run.folder)
+    if resume and (run.folder / CARD_FILE).exists():  # the last thing a run writes
+        console.print(f"{run.folder} is finished already; nothing to do")
+        return False
     if resume and run.resume(console.print):
-        if (run.folder / CARD_FILE).exists():  # the last thing a run writes
-            console.print(f"{run.folder} is finished already; nothing to do")
-            return False
         console.print(f"resuming after step {run.budget.step}")
     elif run.budget.step == 0 and run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
@@ -170,6 +161,23 @@ def tell_the_start(run: Run) -> None:
         f"{run.model.count_parameters():,} parameters · {train_bytes:,} bytes of text · "
         f"{device_label(run.device)} · {dtype_name(run.precision.dtype)} · {run.config.budget}"
     )
+
+
+def command_line() -> ArgumentParser:
+    """A run's fields, and what else can be asked for."""
+    parser = build_parser(CONFIGS)
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--stop-after", metavar="9m", help="end this sitting then, to --resume later"
+    )
+    parser.add_argument("--fresh", action="store_true", help="set an earlier run aside, start anew")
+    parser.add_argument(
+        "--batch", choices=["auto"], help="regroup a step's windows into micro-batches that fit"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="measure speed and memory of --config, or of every one"
+    )
+    return parser
 
 
 def sitting_seconds(text: str | None) -> float:
@@ -214,6 +222,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
         UserError: the loss is no longer a number.
     """
     settings, budget = run.config.train, run.budget
+    reserve_time_for_the_end(run)
     due = math.floor(budget.progress * settings.evaluations) + 1
     clock, agree = run.strategy.clock, run.strategy.agree
     saved_at, early = clock(), False
@@ -243,6 +252,17 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     if early:
         console.print(f"saved {saved}; to go on, run the same command with --resume")
     return not early
+
+
+def reserve_time_for_the_end(run: Run) -> None:
+    """A first guess, from one batch, of what the last evaluation will take; a look corrects it."""
+    if run.budget.total_seconds is not None and not run.budget.reserve:
+        rows = run.config.train.batch_size
+        run.validate(rows)  # the first one warms up
+        begun = time.monotonic()
+        run.validate(rows)
+        spent = run.strategy.same(time.monotonic() - begun)
+        run.budget.reserve = spent * run.validation_windows() / run.validation_windows(rows)
 
 
 def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
@@ -294,11 +314,11 @@ def entry_of(record: Record, run: Run) -> dict[str, float]:
 
 def config_of(path: Path, arguments: list[str]) -> RunConfig:
     """The config of one file, with the overrides among `arguments`."""
-    rest = [a for a in arguments if a not in ("--plan", "--resume", "--fresh")]
+    rest = list(arguments)
     if "--config" in rest:
         at = rest.index("--config")
         rest = rest[:at] + rest[at + 2 :]
-    parser = build_parser(CONFIGS)
+    parser = command_line()
     return to_run_config(parser, parser.parse_args(["--config", str(path), *rest]))
 
 

@@ -1,5 +1,7 @@
 """The table of `full_run.py --plan`: what each config would do here in six hours."""
 
+from collections.abc import Callable
+
 from batch_search import measured
 from rich.console import Console
 from rich.table import Table
@@ -8,15 +10,15 @@ from shared.errors import UserError
 from shared.training.run_config import RunConfig
 
 
-def print_plans(configs: dict[str, RunConfig], console: Console) -> None:
-    """Measures each named config in a process of its own and prints one table."""
+def print_plans(configs: dict[str, Callable[[], RunConfig]], console: Console) -> None:
+    """Builds each named config, measures it in a process of its own, and prints one table."""
     table = Table(title="six hours on this machine")
     for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
         table.add_column(column, justify="left" if column == "config" else "right")
     for name, config in configs.items():
         try:
             with console.status(f"measuring {name}"):
-                plan = measured(config)
+                plan = measured(config())
         except UserError as error:
             table.add_row(name, "-", "-", "-", "-", f"no: {error}")
             continue

@@ -292,6 +292,21 @@ def test_a_wrong_option_is_refused_before_anything_is_measured(
         benchmark.main([*arguments, *given])
 
 
+def test_where_no_cpu_computes_the_profile_is_left_out_unless_asked_for(
+    arguments, in_this_process, monkeypatch, capsys
+):
+    monkeypatch.setattr(benchmark, "pick_device", lambda requested: torch.device("cuda"))
+    for section in ("train", "generate", "profile"):
+        row = results.Row(f"{section} was measured", "ours", [1.0])
+        monkeypatch.setattr(benchmark, f"{section}_rows", lambda *given, row=row: [row])
+    benchmark.main(arguments)
+    shown = capsys.readouterr().out
+    assert "train was measured" in shown and "generate was measured" in shown
+    assert "profile was measured" not in shown
+    with pytest.raises(UserError, match="the profile is of CPUs"):
+        benchmark.main([*arguments, "--only", "train,profile"])
+
+
 def test_without_a_config_it_is_nanogpts_shape(monkeypatch):
     options, passed_on = benchmark.options_parser().parse_known_args(["--device", "cpu"])
     given = benchmark.arguments_of_run(options, [*passed_on, "--precision", "float32"])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import batch_search
 import full_run
+import plan_table
 import pytest
 import torch
 from live_progress import LiveProgress
@@ -145,11 +146,13 @@ def test_both_losses_fall(config_file, folders):
     assert validated[-1] < 0.8 * validated[0]
 
 
+@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    config_file, folders, tmp_path, monkeypatch
+    dropout, config_file, folders, tmp_path, monkeypatch
 ):
+    command = ["--config", str(config_file), "--model.dropout", dropout]
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    full_run.main(["--config", str(config_file), "--out", whole])
+    full_run.main([*command, "--out", whole])
 
     def stop_after_9(self, record):
         if record.step == 9:
@@ -157,9 +160,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
     with monkeypatch.context() as patched:
         patched.setattr(LiveProgress, "show", stop_after_9)
-        full_run.main(["--config", str(config_file), "--out", parts])
+        full_run.main([*command, "--out", parts])
     assert not (Path(parts) / "card.md").exists()
-    full_run.main(["--config", str(config_file), "--out", parts, "--resume"])
+    full_run.main([*command, "--out", parts, "--resume"])
 
     weights = [
         full_run.list_checkpoints(Path(folder) / "checkpoints")[-1] / "model.safetensors"
@@ -422,6 +425,17 @@ def test_a_plan_measures_and_judges(config_file):
     assert plan.bytes_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
     assert plan.fits and plan.memory > 16 * plan.parameters
     assert not Plan(1, 1.0, fixed=41, per_window=10, windows=4, available=100).fits
+
+
+def test_a_plan_of_all_configs_has_a_row_for_each(monkeypatch, capsys):
+    """One that lacks text says so, and the others are measured."""
+    plan = Plan(1000, 7.0, fixed=41, per_window=10, windows=4, available=100)
+    monkeypatch.setattr(plan_table, "measured", lambda config: plan)
+    full_run.main(["--plan", "--batch", "auto", "--stop-after", "9m"])
+    shown = capsys.readouterr().out
+    for path in CONFIGS.glob("*.yaml"):
+        assert path.stem in shown
+    assert "some text" in shown  # name some text, in a narrow column
 
 
 def test_the_largest_micro_batch_fits_and_divides_the_step():

@@ -1,7 +1,7 @@
-"""Draws `figures/trained_attention.png`: what two heads of a trained model look at.
+"""Draws what two heads of a trained model look at.
 
-python 05_full_run/trained_attention.py
-python 05_full_run/trained_attention.py RUN
+python 05_full_run/trained_attention.py          the quick run, into figures/
+python 05_full_run/trained_attention.py RUN      another run, into its own folder
 """
 
 import math
@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from shared.errors import UserError, one_line_errors
+from shared.files import user_path
 from shared.model.causal_attention import CausalAttention, share_heads, split_heads
 from shared.model.positions import Angles
+from shared.model.sliding_window import window_mask
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 
@@ -27,6 +29,8 @@ ROWS = range(24, 29)  # the positions of the reply's `Hello`, the end-of-text id
 def main(arguments: list[str]) -> None:
     """Draws two heads, and prints how far back every head looks."""
     model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else DEFAULT_RUN))
+    if tokenizer.kind != "bytes":
+        raise UserError("the figure is of bytes: give a run with the byte tokenizer")
     if model.config.n_layers < 4 or model.config.n_heads < 2:
         raise UserError("the figure shows heads of layers 2 and 4: give a run with these")
     ids = [tokenizer.end_of_text, *tokenizer.encode(TEXT).tolist()]
@@ -39,7 +43,14 @@ def main(arguments: list[str]) -> None:
             print(f"  layer {layer}, head {head}        {shares}")
     letters = [{"\x1e": "■", "\n": "↵", " ": "·"}.get(chr(byte), chr(byte)) for byte in ids]
     print_rows(maps[3][0], letters)
-    print(f"drawn: {draw(maps, letters, FIGURE)}")
+    figure = path_in_run(arguments[0], FIGURE.name) if arguments else FIGURE
+    print(f"drawn: {draw(maps, letters, figure)}")
+
+
+def path_in_run(run: str, name: str) -> Path:
+    """Where a figure of `run` goes: into its folder; of `RUN/best`, which is none, into RUN."""
+    folder = user_path(run)
+    return (folder if folder.is_dir() else folder.parent) / name
 
 
 def attention_maps(model: Transformer, ids: Tensor) -> list[Tensor]:
@@ -51,7 +62,7 @@ def attention_maps(model: Transformer, ids: Tensor) -> list[Tensor]:
     maps: list[Tensor] = []
 
     def keep(module: CausalAttention, inputs: tuple[Tensor, ...]) -> None:
-        maps.append(weights_of(module, *inputs[:2]))
+        maps.append(weights_of(module, *inputs[:2], model.config.reach))
 
     hooks = [block.attention.register_forward_pre_hook(keep) for block in model.blocks]
     try:
@@ -63,16 +74,20 @@ def attention_maps(model: Transformer, ids: Tensor) -> list[Tensor]:
     return maps
 
 
-def weights_of(module: CausalAttention, x: Tensor, angles: Angles) -> Tensor:
-    """x (1, T, C) and angles (T, D/2) -> the weights of each head, (H, T, T)."""
+def weights_of(module: CausalAttention, x: Tensor, angles: Angles, window: int) -> Tensor:
+    """x (1, T, C) and angles (T, D/2) -> the weights of each head, (H, T, T).
+
+    Args:
+        window: keys that a query sees, its own included; the rest have weight 0.
+    """
     queries = split_heads(module.query(x), module.n_heads)  # (1, H, T, D)
     keys = split_heads(module.key(x), module.kv_heads)  # (1, K, T, D)
     queries = module.turn(module.query_norm(queries), angles)
     keys = module.turn(module.key_norm(keys), angles)
     keys = share_heads(keys, module.n_heads)  # (1, H, T, D)
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (1, H, T, T)
-    future = torch.ones_like(scores, dtype=torch.bool).triu(1)
-    return scores.masked_fill(future, -math.inf).softmax(dim=-1)[0]  # (H, T, T)
+    allowed = window_mask(*scores.shape[-2:], window, scores.device)  # (T, T)
+    return scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)[0]  # (H, T, T)
 
 
 def print_rows(weights: Tensor, letters: list[str]) -> None:

@@ -1,7 +1,8 @@
 """Shows which expert of a trained mixture takes which byte.
 
 python 05_full_run/full_run.py --config quick --model.moe.n_experts 8 --out runs/experts
-python 05_full_run/trained_experts.py runs/experts
+python 05_full_run/trained_experts.py runs/experts               draws into the run's folder
+python 05_full_run/trained_experts.py runs/experts FIGURE.png    draws there
 """
 
 import sys
@@ -12,17 +13,18 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from trained_attention import path_in_run
 
 from shared.errors import UserError, one_line_errors
-from shared.files import atomic_file
+from shared.files import atomic_file, user_path
 from shared.model.moe import MixtureOfExperts
 from shared.model.transformer import Transformer
 from shared.text.primer import read_primer
 from shared.text.python_docs import read_python_docs
 from shared.training.checkpoint import find_checkpoint, load_model
 
-FIGURE = Path(__file__).with_name("figures") / "trained_experts.png"
 BYTES_READ = 40_000
+BRACKETS = "()[]{}<>"
 KINDS: dict[str, Callable[[str], bool]] = {
     "space": lambda c: c == " ",
     "new line": lambda c: c == "\n",
@@ -30,8 +32,8 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "consonant": lambda c: c.islower() and c not in "aeiou",
     "capital": str.isupper,
     "digit": str.isdigit,
-    "bracket": lambda c: c in "()[]{}<>",
-    "other sign": lambda c: c.isascii() and c.isprintable() and not c.isalnum(),
+    "bracket": lambda c: c in BRACKETS,
+    "other sign": lambda c: "!" <= c <= "~" and not c.isalnum() and c not in BRACKETS,
 }
 
 
@@ -48,7 +50,9 @@ def main(arguments: list[str]) -> None:
     counts = first_choices(model, ids)  # (L, 256, E)
     for layer, of_layer in enumerate(counts, start=1):
         print_layer(layer, of_layer)
-    print(f"drawn: {draw(counts, FIGURE)}")
+    run, *figure = arguments
+    path = user_path(figure[0]) if figure else path_in_run(run, "trained_experts.png")
+    print(f"drawn: {draw(counts, path)}")
 
 
 def sample_ids() -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from text_spans import SPAN, first_shared_span, window_hashes
 
 from shared.errors import UserError
 from shared.model.transformer import Transformer
+from shared.text.bpe import BPETokenizer
+from shared.text.bpe_training import train_bpe
 from shared.text.sources import Source
 from shared.text.token_file import load_corpus
+from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import save_checkpoint
 from shared.training.run_config import DataConfig
 
@@ -57,27 +61,57 @@ def test_a_span_across_two_pieces_is_found(monkeypatch):
         assert first_shared_span(b"x" + span[1:] + b"y", training) is None
 
 
+@pytest.mark.parametrize("chunk", [8, 100, 1 << 22])
+def test_a_span_is_found_however_the_text_was_cut_into_tokens(chunk, monkeypatch):
+    monkeypatch.setattr("text_spans.CHUNK", chunk)
+    tokenizer = train_bpe([SECRET * 3], 330)
+    text = b"".join(b"%d, " % (n * n) for n in range(200))
+    end = [tokenizer.end_of_text]
+    ids = np.concatenate([tokenizer.encode(text[:400]), end, tokenizer.encode(text[400:]), end])
+    for start in (0, 1, 77, 380, 400, len(text) - SPAN):  # 380: an end-of-text id inside
+        span = text[start : start + SPAN]
+        assert first_shared_span(b"x" + span + b"y", ids, tokenizer.decode_bytes) == span
+        assert first_shared_span(b"x" + span[1:] + b"y", ids, tokenizer.decode_bytes) is None
+
+
 @pytest.fixture
-def run(tmp_path, tiny_config, tokenizer, monkeypatch) -> Path:
-    """A finished run on a secret text, as `full_run.py` leaves it."""
-    monkeypatch.setattr(publish, "DATA", tmp_path / "data")
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "secret.md").write_text(SECRET * 20)
-    data = DataConfig([Source("primer")], path=str(tmp_path / "notes"))
-    hashes = {}
-    for source in data.all_sources():
-        corpus = load_corpus(source, tmp_path / "data", tokenizer, data.valid_fraction)
-        hashes[corpus.name] = corpus.manifest["sha256"]["train"]
-    folder = tmp_path / "run"
-    config = {"data": asdict(data), "corpora": hashes}
-    save_checkpoint(folder / "checkpoints", 1, Transformer(tiny_config), tokenizer, config, {})
-    samples = ["user: hello\nassistant: Hello! I am a tiny language model.", "I dreamt: " + SECRET]
-    blocks = "\n\n".join(f"```text\n{sample}\n```" for sample in samples)
-    (folder / "card.md").write_text(
-        f"# Model card\n\n## Samples\n\n{blocks}\n\n## Limits\n\nTiny.\n"
-    )
-    (folder / "curves.png").write_bytes(b"\x89PNG")
-    return folder
+def bpe() -> BPETokenizer:
+    """A tokenizer learned from the secret text."""
+    return train_bpe([SECRET * 20], 300)
+
+
+@pytest.fixture
+def make_run(tmp_path, tiny_config, monkeypatch) -> Callable[[Tokenizer], Path]:
+    """Makes a finished run on a secret text, as `full_run.py` leaves it."""
+
+    def make(tokenizer: Tokenizer) -> Path:
+        monkeypatch.setattr(publish, "DATA", tmp_path / "data")
+        (tmp_path / "notes").mkdir()
+        (tmp_path / "notes" / "secret.md").write_text(SECRET * 20)
+        data = DataConfig([Source("primer")], path=str(tmp_path / "notes"))
+        hashes = {}
+        for source in data.all_sources():
+            corpus = load_corpus(source, tmp_path / "data", tokenizer, data.valid_fraction)
+            hashes[corpus.name] = corpus.manifest["sha256"]["train"]
+        folder = tmp_path / "run"
+        model = Transformer(replace(tiny_config, vocab_size=tokenizer.vocab_size))
+        config = {"data": asdict(data), "corpora": hashes}
+        save_checkpoint(folder / "checkpoints", 1, model, tokenizer, config, {})
+        hello = "user: hello\nassistant: Hello! I am a tiny language model."
+        blocks = "\n\n".join(f"```text\n{text}\n```" for text in (hello, "I dreamt: " + SECRET))
+        (folder / "card.md").write_text(
+            f"# Model card\n\n## Samples\n\n{blocks}\n\n## Limits\n\nTiny.\n"
+        )
+        (folder / "curves.png").write_bytes(b"\x89PNG")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run(make_run, tokenizer) -> Path:
+    """A finished run with the byte tokenizer."""
+    return make_run(tokenizer)
 
 
 def test_exactly_what_may_be_published_is_gathered(run, tmp_path, capsys):
@@ -106,6 +140,33 @@ def test_training_text_anywhere_else_is_refused_and_nothing_is_made(file, run, t
     with pytest.raises(UserError, match=rf"{file} holds 64 bytes of markdown:notes"):
         publish.main([str(run), "--out", str(tmp_path / "public")])
     assert not (tmp_path / "public").exists()
+
+
+def test_with_learned_tokens_training_text_is_found_as_well(make_run, bpe, tmp_path):
+    run = make_run(bpe)
+    publish.main([str(run), "--out", str(tmp_path / "public")])
+    card = (tmp_path / "public" / "card.md").read_text()
+    assert "treasure" not in card and publish.LEFT_OUT in card
+    assert "Hello! I am a tiny language model." in card
+    (run / "curves.png").write_bytes(b"\x89PNG" + SECRET[5 : 5 + SPAN].encode())
+    with pytest.raises(UserError, match=r"curves.png holds 64 bytes of markdown:notes"):
+        publish.main([str(run), "--out", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
+
+
+def test_it_says_how_many_published_tokens_were_learned_from_the_text(
+    make_run, bpe, tmp_path, capsys
+):
+    publish.main([str(make_run(bpe)), "--out", str(tmp_path / "public")])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"tokenizer.json holds {len(bpe.merges)} tokens learned from text" in told
+
+
+def test_tokens_that_were_not_learned_here_are_not_counted(tokenizer, bpe):
+    byte_ids = list(range(255, -1, -1))  # numbered by somebody else, as GPT-2's are
+    theirs = BPETokenizer.with_ids([bytes([b]) for b in byte_ids], byte_ids, [], ["end"])
+    assert publish.learned_tokens(bpe) == len(bpe.merges) == 300 - 256 - 1
+    assert publish.learned_tokens(tokenizer) == publish.learned_tokens(theirs) == 0
 
 
 def test_text_that_has_changed_cannot_be_compared(run, tmp_path):

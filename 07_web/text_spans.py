@@ -1,6 +1,6 @@
 """Shared spans: does one body of bytes repeat another's, word for word?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -22,16 +22,19 @@ def window_hashes(data: np.ndarray) -> np.ndarray:
     return hashes if width == SPAN else np.empty(0, np.uint64)
 
 
-def first_shared_span(published: bytes, training: np.ndarray) -> bytes | None:
+def first_shared_span(
+    published: bytes, training: np.ndarray, decode: Callable[[list[int]], bytes] | None = None
+) -> bytes | None:
     """The first `SPAN` bytes of `training` that `published` holds too, or None.
 
     Args:
-        training: (N,) uint8, a memory map is fine: it is read once, in pieces.
+        training: (N,) ids, a memory map is fine: it is read once, in pieces.
+        decode: gives the bytes of some ids; None: the ids are bytes, (N,) uint8.
     """
     known = np.sort(window_hashes(np.frombuffer(published, np.uint8)))
     if not len(known):
         return None
-    for piece in _pieces(training):
+    for piece in _pieces(training) if decode is None else _decoded_pieces(training, decode):
         hashes = window_hashes(piece)
         places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
         for start in np.flatnonzero(known[places] == hashes):
@@ -45,3 +48,12 @@ def _pieces(data: np.ndarray) -> Iterator[np.ndarray]:
     """Pieces that overlap by a window less one, so that no window is cut."""
     for start in range(0, max(1, len(data) - SPAN + 1), CHUNK):
         yield np.asarray(data[start : start + CHUNK + SPAN - 1])
+
+
+def _decoded_pieces(ids: np.ndarray, decode: Callable[[list[int]], bytes]) -> Iterator[np.ndarray]:
+    """The same of text cut into tokens: each piece begins with the last bytes of the one before."""
+    step, before = CHUNK // 4, b""  # a token is about four bytes
+    for start in range(0, len(ids), step):
+        piece = before + decode(ids[start : start + step].tolist())
+        yield np.frombuffer(piece, np.uint8)
+        before = piece[-(SPAN - 1) :]

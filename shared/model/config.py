@@ -57,6 +57,10 @@ class NormConfig:
     queries_and_keys: bool = False
     """QK-norm: brings each head's queries and keys to one length before they meet"""
 
+    def __post_init__(self) -> None:
+        if not self.eps >= 0:
+            raise UserError(f"model.norm.eps is {self.eps}; it must be at least 0")
+
 
 @dataclass(frozen=True)
 class MoEConfig:
@@ -72,6 +76,8 @@ class MoEConfig:
     """weight in the loss of the term that keeps router logits small"""
 
     def __post_init__(self) -> None:
+        if self.n_experts < 1:
+            raise UserError(f"model.moe.n_experts is {self.n_experts}; it must be at least 1")
         if self.n_experts > 1 and not 1 <= self.top_k <= self.n_experts:
             raise UserError(
                 f"model.moe.top_k is {self.top_k}; expected 1 to n_experts {self.n_experts}"
@@ -172,6 +178,9 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
         """The config that `dataclasses.asdict` took apart; what is missing gets its default."""
+        fields = dict(fields)
+        if (eps := fields.pop("norm_eps", None)) is not None:  # as version 0.1.0 called it
+            fields["norm"] = {"eps": eps}
         families = {"norm": NormConfig, "rope": RopeConfig, "moe": MoEConfig}
         nested = {name: family(**fields.get(name, {})) for name, family in families.items()}
         return cls(**{**fields, **nested})

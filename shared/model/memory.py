@@ -88,15 +88,15 @@ def kept_by_block(config: ModelConfig, batch: int, positions: int, autocast: boo
     norms = 2 * _norm(config) + channels * number
     if config.norm.queries_and_keys:  # input and input / root, float32 even under autocast
         norms += 2 * WIDE * (channels + config.kv_heads * config.head_width)
-    masked = config.window is not None or config.document_start is not None
-    by_rows = autocast and not masked  # see row_blocks: no softmax sums, output copied to merge
+    split = config.document_start is not None
+    by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
     merged = 1 if by_rows or config.norm.queries_and_keys else 0
     sums = 0 if by_rows else WIDE * config.n_heads
     attention = (4 + merged) * channels * number + sums
-    if config.window is not None and positions > config.window:
+    if not by_rows and config.window is not None and positions > config.window:
         attention += (2 * channels + 2 * config.window) * number  # keys, values twice; mask
-    elif masked:
-        shared = batch if config.document_start is None else 1  # one mask for all windows
+    elif not by_rows and (split or config.window is not None):
+        shared = 1 if split else batch  # one mask for all windows
         attention += positions * number // shared
     dropout = 2 * channels * number if config.dropout else 0
     return norms + attention + dropout + _kept_by_feedforward(config, autocast)

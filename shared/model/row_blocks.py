@@ -25,43 +25,64 @@ class RowBlockAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor, window: int
+    ) -> Tensor:
         """Softmax of the scores of each block, times the values it may see."""
         queries = queries / math.sqrt(queries.shape[-1])
         mixed = torch.empty_like(values)
-        for rows, weights in _blocks(queries, keys):
-            mixed[:, rows] = weights @ values[:, : rows.stop]
+        for rows, seen, weights in _blocks(queries, keys, window):
+            mixed[:, rows] = weights @ values[:, seen]
         ctx.save_for_backward(queries, keys, values, mixed)
+        ctx.window = window
         return mixed
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Softmax passes back w (g - sum of w g), and that sum is gradient times output."""
         queries, keys, values, mixed = ctx.saved_tensors
         shared = (gradient * mixed).sum(dim=-1, keepdim=True)  # (N, T, 1)
         of_queries = torch.empty_like(queries)
         of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
-        for rows, weights in _blocks(queries, keys):
-            seen, incoming = slice(rows.stop), gradient[:, rows]
+        for rows, seen, weights in _blocks(queries, keys, ctx.window):
+            incoming = gradient[:, rows]
             of_values[:, seen].baddbmm_(weights.mT, incoming)
             of_scores = (incoming @ values[:, seen].mT).sub_(shared[:, rows]).mul_(weights)
             of_queries[:, rows] = of_scores @ keys[:, seen]
             of_keys[:, seen].baddbmm_(of_scores.mT, queries[:, rows])
-        return of_queries.div_(math.sqrt(queries.shape[-1])), of_keys, of_values
+        return of_queries.div_(math.sqrt(queries.shape[-1])), of_keys, of_values, None
 
 
-def _blocks(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Each block's rows and its attention weights (N, rows, keys up to the last row)."""
-    future = torch.full((ROWS, ROWS), -math.inf, dtype=queries.dtype).triu(1)
-    for start in range(0, queries.shape[1], ROWS):
-        rows = slice(start, min(start + ROWS, queries.shape[1]))
-        size = rows.stop - start
-        scores = queries[:, rows] @ keys[:, : rows.stop].mT
-        scores[:, :, start:] += future[:size, :size]
-        yield rows, scores.softmax(dim=-1)
+def _blocks(queries: Tensor, keys: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Each block's rows, the keys it meets, and its attention weights (N, rows, keys)."""
+    positions = queries.shape[1]
+    hidden = torch.full((ROWS, min(positions, ROWS + window - 1)), -math.inf, dtype=queries.dtype)
+    for start in range(0, positions, ROWS):
+        rows = slice(start, min(start + ROWS, positions))
+        seen = slice(max(0, start - window + 1), rows.stop)
+        before = start - seen.start  # keys that stand before the block
+        scores = queries[:, rows] @ keys[:, seen].mT
+        mask = hidden[: rows.stop - start, : rows.stop - seen.start]
+        scores += mask.triu(before + 1)
+        if window < positions:
+            scores += mask.tril(before - window)
+        yield rows, seen, scores.softmax(dim=-1)
 
 
-def attend_by_rows(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Causal attention over (B, H, T, D), three times -> (B, H, T, D)."""
+def attend_by_rows(
+    queries: Tensor, keys: Tensor, values: Tensor, window: int | None = None
+) -> Tensor:
+    """Causal attention over (B, H, T, D), three times -> (B, H, T, D).
+
+    Args:
+        window: keys that a query sees, its own included; none: all before it.
+    """
     flat = (part.flatten(0, 1) for part in (queries, keys, values))  # (B H, T, D)
-    return RowBlockAttention.apply(*flat).unflatten(0, queries.shape[:2])
+    whole = queries.shape[2]
+    mixed = RowBlockAttention.apply(*flat, whole if window is None else min(window, whole))
+    return mixed.unflatten(0, queries.shape[:2])
+
+
+def rows_are_faster(queries: Tensor) -> bool:
+    """Whether to come here: in bfloat16 on the CPU, twice as fast as the fused kernel."""
+    return queries.device.type == "cpu" and queries.dtype is torch.bfloat16

@@ -11,6 +11,8 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
+from shared.model.row_blocks import attend_by_rows, rows_are_faster
+
 
 def attend_in_window(
     queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, window: int
@@ -21,6 +23,8 @@ def attend_in_window(
     short ones, and queries that come after a cache, by a mask.
     """
     new, held = queries.shape[2], keys.shape[2]
+    if rows_are_faster(queries) and new == held and documents is None:
+        return attend_by_rows(queries, keys, values, window)
     if new == held and held > window:
         return _attend_by_blocks(queries, keys, values, documents, window)
     mask = window_mask(new, held, window, queries.device)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.text.bpe_training import train_bpe
-from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.sources import Source, fingerprint, read_source
 from shared.text.splits import TRAIN, split_documents
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer, pick_tokenizer
@@ -24,7 +23,6 @@ def tokenizer_for(
     sources: Sequence[Source],
     folder: str | Path,
     valid_fraction: float,
-    on_skip: OnSkip = ignore_skips,
 ) -> Tokenizer:
     """The tokenizer called `name`; for `bpe:N` the one in `folder`, learned first if need be.
 
@@ -39,7 +37,7 @@ def tokenizer_for(
     path = Path(folder) / f"bpe-{size}-{hashlib.sha256(state.encode()).hexdigest()[:8]}.json"
     if not path.is_file():
         share = SAMPLE_BYTES // len(sources)
-        texts = (t for s in sources for t in training_texts(s, share, valid_fraction, on_skip))
+        texts = (t for s in sources for t in training_texts(s, share, valid_fraction))
         learned = train_bpe(texts, size)
         path.parent.mkdir(parents=True, exist_ok=True)
         learned.save(path)
@@ -52,12 +50,10 @@ def learned_size(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def training_texts(
-    source: Source, most: int, valid_fraction: float, on_skip: OnSkip = ignore_skips
-) -> Iterator[bytes]:
+def training_texts(source: Source, most: int, valid_fraction: float) -> Iterator[bytes]:
     """The training documents of a source until they make `most` bytes, the last one cut."""
     left = most
-    for document in split_documents(read_source(source, on_skip), valid_fraction):
+    for document in split_documents(read_source(source), valid_fraction):
         if left <= 0:
             return
         if document.split == TRAIN:

@@ -101,12 +101,13 @@ class Budget:
         self._earlier += seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps and seconds so far."""
-        return {"step": self.step, "elapsed": self.elapsed}
+        """Steps and seconds so far, and the seconds kept for the end."""
+        return {"step": self.step, "elapsed": self.elapsed, "reserve": self.reserve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from saved steps and seconds."""
         self.step, self._earlier, self._started = state["step"], state["elapsed"], None
+        self.reserve = state.get("reserve", 0.0)
 
 
 def parse_budget(text: str) -> Budget:

@@ -77,7 +77,8 @@ class Plan:
 def planned_model(config: RunConfig) -> ModelConfig:
     """The model's config with the vocabulary it will have; `bpe:N` need not be learned for it."""
     if (size := learned_size(config.data.tokenizer)) is not None:
-        return replace(config.model, vocab_size=size)
+        start = size - 1 if config.data.within_documents else None  # the end of text comes last
+        return replace(config.model, vocab_size=size, document_start=start)
     return model_for(config, pick_tokenizer(config.data.tokenizer))
 
 

@@ -114,8 +114,9 @@ class Run:
                 f"{self.folder} was started differently: {'; '.join(changes)}. "
                 "Put that back, or start another run with --out"
             )
-        restore_state(found, self._parts())
+        # Building a model draws random numbers, so the generators are restored after it.
         self.strategy.load(self.model, load_weights(found).state_dict())
+        restore_state(found, self._parts())
         self.strategy.barrier()
         if self.strategy.is_main:
             for checkpoint in list_checkpoints(found.parent):
@@ -189,9 +190,7 @@ def build_run(
     device, budget.clock = strategy.device, strategy.clock
     data, sources = config.data, config.data.all_sources()
     with strategy.main_first():
-        tokenizer = tokenizer_for(
-            data.tokenizer, sources, data_folder, data.valid_fraction, on_skip
-        )
+        tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction)
         settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
         corpora = [load_corpus(source, *settings) for source in sources]
     config = replace(config, model=model_for(config, tokenizer))

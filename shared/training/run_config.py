@@ -228,8 +228,11 @@ def to_run_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
 
 
 def differing_fields(old: dict[str, Any], new: RunConfig) -> list[str]:
-    """Dotted names of the fields that differ, with both values; the free ones left out."""
-    flat_old, flat_new = _flat(old), _flat(asdict(new))
+    """Dotted names of the fields that differ, with both values; the free ones left out.
+
+    A field that the older run did not have yet counts as having had its default.
+    """
+    flat_old, flat_new = _flat(asdict(RunConfig())) | _flat(old), _flat(asdict(new))
     names = sorted(flat_old.keys() | flat_new.keys())
     return [
         f"{name} was {flat_old.get(name)!r} and is now {flat_new.get(name)!r}"
