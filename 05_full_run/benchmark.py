@@ -93,7 +93,10 @@ def options_parser() -> ArgumentParser:
         description=__doc__.splitlines()[0], allow_abbrev=False,
         epilog="Every other option, such as --device cpu or --seed 1, is one of full_run.py.",
     )  # fmt: skip
-    parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}; none: all that can be")
+    parser.add_argument(
+        "--only",
+        help=f"some of {','.join(SECTIONS)}; none: all, loss if --until, profile on a CPU",
+    )
     parser.add_argument("--config", help="name or .yaml file of a run's config")
     parser.add_argument("--preset", choices=PRESETS, help="sizes of the model (small)")
     parser.add_argument("--batch", type=int, help="windows in a step (64, or the config's)")

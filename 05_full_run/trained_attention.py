@@ -103,7 +103,7 @@ def draw(maps: list[Tensor], letters: list[str], path: Path) -> Path:
     figure = Figure(figsize=(12.5, 6), layout="constrained")
     panels = figure.subplots(1, len(DRAWN))
     for axes, ((layer, head), title) in zip(panels, DRAWN.items(), strict=True):
-        image = axes.imshow(maps[layer][head], cmap="viridis", vmin=0, vmax=1)
+        image = axes.imshow(maps[layer][head].numpy(), cmap="viridis", vmin=0, vmax=1)
         axes.set_xticks(range(len(letters)), letters, fontsize=9)
         axes.set_yticks(range(len(letters)), letters, fontsize=9)
         axes.set(xlabel="key: the byte looked at", ylabel="query: the byte that looks")

@@ -133,7 +133,8 @@ def draw(counts: Tensor, path: Path) -> Path:
     figure = Figure(figsize=(3.2 * len(counts), 3.6), layout="constrained")
     panels = figure.subplots(1, len(counts), squeeze=False)[0]
     for layer, (axes, of_layer) in enumerate(zip(panels, counts, strict=True), start=1):
-        image = axes.imshow(torch.stack(list(by_kind(of_layer).values())), vmin=0, vmax=1)
+        shares = torch.stack(list(by_kind(of_layer).values()))  # (kinds, E)
+        image = axes.imshow(shares.numpy(), vmin=0, vmax=1)
         axes.set(title=f"layer {layer}", xlabel="expert", xticks=range(of_layer.shape[1]))
         axes.set_yticks(range(len(KINDS)), list(KINDS) if layer == 1 else [""] * len(KINDS))
     figure.colorbar(image, ax=list(panels), label="share of the bytes of this kind")
