@@ -13,18 +13,22 @@ from shared.training.run_config import RunConfig
 def print_plans(configs: dict[str, Callable[[], RunConfig]], console: Console) -> None:
     """Builds each named config, measures it in a process of its own, and prints one table."""
     table = Table(title="six hours on this machine")
-    for column in ("config", "parameters", "tokens/s", "bytes in 6 h", "memory", "fits"):
+    for column in ("config", "parameters", "tokens/s", "tokens in 6 h", "memory", "fits"):
         table.add_column(column, justify="left" if column == "config" else "right")
+    refused = []
     for name, config in configs.items():
         try:
             with console.status(f"measuring {name}"):
                 plan = measured(config())
         except UserError as error:
-            table.add_row(name, "-", "-", "-", "-", f"no: {error}")
+            table.add_row(name, "-", "-", "-", "-", "see below")
+            refused.append(f"{name}: {error}")
             continue
         table.add_row(
             name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
-            f"{plan.bytes_seen() / 1e6:,.0f} MB", f"{plan.memory / 2**30:.1f} GiB",
+            f"{plan.tokens_seen() / 1e6:,.0f} M", f"{plan.memory / 2**30:.1f} GiB",
             "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
         )  # fmt: skip
     console.print(table)
+    for line in refused:
+        console.print(line, soft_wrap=True)

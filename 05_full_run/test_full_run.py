@@ -422,7 +422,7 @@ def test_a_torn_last_line_of_the_log_is_survived(tmp_path):
 def test_a_plan_measures_and_judges(config_file):
     plan = measure_plan(parse("--config", str(config_file)), steps=2)
     assert plan.tokens_per_second > 0
-    assert plan.bytes_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
+    assert plan.tokens_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
     assert plan.fits and plan.memory > 16 * plan.parameters
     assert not Plan(1, 1.0, fixed=41, per_window=10, windows=4, available=100).fits
 
@@ -435,7 +435,7 @@ def test_a_plan_of_all_configs_has_a_row_for_each(monkeypatch, capsys):
     shown = capsys.readouterr().out
     for path in CONFIGS.glob("*.yaml"):
         assert path.stem in shown
-    assert "some text" in shown  # name some text, in a narrow column
+    assert "shakespeare: data.sources is empty" in shown
 
 
 def test_the_largest_micro_batch_fits_and_divides_the_step():

@@ -53,7 +53,7 @@ class Plan:
         """True if the memory leaves a fifth of the device free."""
         return self.memory <= USABLE * self.available
 
-    def bytes_seen(self, hours: float = 6.0) -> float:
+    def tokens_seen(self, hours: float = 6.0) -> float:
         """Training targets in that time."""
         return self.tokens_per_second * hours * 3600
 
