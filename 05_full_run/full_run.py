@@ -132,10 +132,10 @@ def begin(run: Run, resume: bool) -> bool:
     """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
     if run.strategy.is_main:
         make_folder(run.folder)
-    if resume and (run.folder / CARD_FILE).exists():  # the last thing a run writes
-        console.print(f"{run.folder} is finished already; nothing to do")
-        return False
     if resume and run.resume(console.print):
+        if (run.folder / CARD_FILE).exists():  # the last thing a run writes
+            console.print(f"{run.folder} is finished already; nothing to do")
+            return False
         console.print(f"resuming after step {run.budget.step}")
     elif run.budget.step == 0 and run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
@@ -222,12 +222,14 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
         UserError: the loss is no longer a number.
     """
     settings, budget = run.config.train, run.budget
-    reserve_time_for_the_end(run)
     due = math.floor(budget.progress * settings.evaluations) + 1
     clock, agree = run.strategy.clock, run.strategy.agree
     saved_at, early = clock(), False
-    peak = measured_peak(run)
-    with live_progress(run, console, peak) as live, stop_signal(console.print) as stopped:
+    with (
+        stop_signal(console.print) as stopped,
+        live_progress(run, console, measured_peak(run)) as live,
+    ):
+        reserve_time_for_the_end(run)
         try:
             for record in live.watch(run.steps(console.print)):
                 log(entry_of(record, run) | live.figures)
@@ -242,16 +244,21 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
                     run.save()
                     saved_at = clock()
         except TrainingDiverged as error:
-            good = list_checkpoints(run.folder / "checkpoints")
-            last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
-            raise UserError(
-                f"training diverged at {error}; {last}. "
-                "Start again with lower rates and --fresh, or --out FOLDER"
-            ) from error
+            raise UserError(told_divergence(run, error)) from error
     saved = run.save()
     if early:
         console.print(f"saved {saved}; to go on, run the same command with --resume")
     return not early
+
+
+def told_divergence(run: Run, error: TrainingDiverged) -> str:
+    """What to say about it, and what to do."""
+    good = list_checkpoints(run.folder / "checkpoints")
+    last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
+    return (
+        f"training diverged at {error}; {last}. "
+        "Start again with lower rates and --fresh, or --out FOLDER"
+    )
 
 
 def reserve_time_for_the_end(run: Run) -> None:
