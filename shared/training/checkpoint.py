@@ -33,6 +33,8 @@ BEST_FILE = "best.json"
 TOKENIZER_FILE = "tokenizer.json"
 DEFAULT_RUN = Path(__file__).resolve().parents[2] / "05_full_run" / "runs" / "quick"
 
+NEW_PARTS = ("clipping",)  # a checkpoint of version 0.1.0 lacks them: they start as built
+
 
 def save_checkpoint(
     folder: str | Path,
@@ -118,7 +120,8 @@ def restore_state(checkpoint: str | Path, parts: dict[str, Any]) -> None:
     try:
         state = torch.load(Path(checkpoint) / STATE_FILE, map_location="cpu", weights_only=True)
         for name, part in parts.items():
-            _load_into(part, state[name])
+            if name in state or name not in NEW_PARTS:
+                _load_into(part, state[name])
         torch.set_rng_state(state["rng"]["cpu"])
         if torch.cuda.is_available() and "cuda" in state["rng"]:
             here = torch.cuda.device_count()  # perhaps fewer than where it was saved

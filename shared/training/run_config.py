@@ -232,6 +232,7 @@ def differing_fields(old: dict[str, Any], new: RunConfig) -> list[str]:
 
     A field that the older run did not have yet counts as having had its default.
     """
+    old = {**old, "model": asdict(ModelConfig.from_dict(old.get("model", {})))}
     flat_old, flat_new = _flat(asdict(RunConfig())) | _flat(old), _flat(asdict(new))
     names = sorted(flat_old.keys() | flat_new.keys())
     return [
