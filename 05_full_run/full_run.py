@@ -7,32 +7,24 @@ python 05_full_run/full_run.py --plan
 """
 
 import math
-import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from batch_search import with_largest_batch
 from jsonargparse import ArgumentParser
-from live_progress import live_progress, measured_peak
 from plan_table import print_plans
-from rich.console import Console
+from sitting import console, finish, open_log, train_and_log
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.text.token_file import data_folder
 from shared.training.budget import parse_budget
-from shared.training.card import CARD_FILE, Outcome, public_arguments, write_card
-from shared.training.checkpoint import list_checkpoints, note_best
-from shared.training.loop import Record, TrainingDiverged
-from shared.training.loss import bits_per_byte
+from shared.training.card import CARD_FILE
+from shared.training.checkpoint import list_checkpoints
 from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run, build_run
 from shared.training.run_config import (
@@ -41,17 +33,11 @@ from shared.training.run_config import (
     resolve_config_names,
     to_run_config,
 )
-from shared.training.run_log import append_metrics, draw_curves, rewind_metrics
-from shared.training.stop_signal import stop_signal
-from shared.training.trackers import open_tracker, require_package
+from shared.training.run_log import rewind_metrics
+from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
 CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder()
-SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
-
-Log = Callable[[dict[str, Any]], None]
-
-console = Console(markup=False, emoji=False, quiet=not is_main())  # paths may hold brackets
 
 
 def main(arguments: list[str]) -> None:
@@ -190,133 +176,6 @@ def sitting_seconds(text: str | None) -> float:
     if seconds is None:
         raise UserError(f"--stop-after {text!r}: expected a time, such as '90s', '9m' or '2h'")
     return seconds
-
-
-@contextmanager
-def open_log(run: Run) -> Iterator[Log]:
-    """Yields what adds a line to metrics.jsonl and, if asked for, to the tracker."""
-    if not run.strategy.is_main:
-        yield lambda entry: None
-        return
-    name, step = run.folder.name, run.budget.step
-    tracker = open_tracker(
-        run.config.track, run.folder, name, asdict(run.config), step, console.print
-    )
-
-    def log(entry: dict[str, Any]) -> None:
-        append_metrics(run.folder, entry)
-        tracker.log(entry)
-
-    try:
-        yield log
-    finally:
-        tracker.close()
-
-
-def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
-    """Trains to the end, printing and saving on the way; False if the sitting ended before.
-
-    Ctrl-C ends it, or the next step's reaching beyond `stop_after` seconds.
-
-    Raises:
-        UserError: the loss is no longer a number.
-    """
-    settings, budget = run.config.train, run.budget
-    due = math.floor(budget.progress * settings.evaluations) + 1
-    clock, agree = run.strategy.clock, run.strategy.agree
-    saved_at, early = clock(), False
-    with (
-        stop_signal(console.print) as stopped,
-        live_progress(run, console, measured_peak(run)) as live,
-    ):
-        reserve_time_for_the_end(run)
-        try:
-            for record in live.watch(run.steps(console.print)):
-                log(entry_of(record, run) | live.figures)
-                time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
-                if early := agree(stopped() or (time_is_up and budget.progress < 1)):
-                    break
-                if budget.progress * settings.evaluations >= due and budget.progress < 1:
-                    due += 1
-                    checkpoint_and_look(run, record, log)
-                    saved_at = clock()
-                elif clock() - saved_at > settings.save_minutes * 60:
-                    run.save()
-                    saved_at = clock()
-        except TrainingDiverged as error:
-            raise UserError(told_divergence(run, error)) from error
-    saved = run.save()
-    if early:
-        console.print(f"saved {saved}; to go on, run the same command with --resume")
-    return not early
-
-
-def told_divergence(run: Run, error: TrainingDiverged) -> str:
-    """What to say about it, and what to do."""
-    good = list_checkpoints(run.folder / "checkpoints")
-    last = f"the last good checkpoint is {good[-1]}" if good else "nothing was saved yet"
-    return (
-        f"training diverged at {error}; {last}. "
-        "Start again with lower rates and --fresh, or --out FOLDER"
-    )
-
-
-def reserve_time_for_the_end(run: Run) -> None:
-    """A first guess, from one batch, of what the last evaluation will take; a look corrects it."""
-    if run.budget.total_seconds is not None and not run.budget.reserve:
-        rows = run.config.train.batch_size
-        run.validate(rows)  # the first one warms up
-        begun = time.monotonic()
-        run.validate(rows)
-        spent = run.strategy.same(time.monotonic() - begun)
-        run.budget.reserve = spent * run.validation_windows() / run.validation_windows(rows)
-
-
-def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
-    """Saves first, then validates and samples: a crash in the latter loses nothing."""
-    saved, begun = run.save(), run.strategy.clock()
-    most = run.config.train.evaluation_windows
-    validation = run.validate(most)
-    spent = run.strategy.clock() - begun
-    whole = spent * run.validation_windows() / run.validation_windows(most)
-    run.budget.reserve = run.save_seconds + whole  # what the end of the run will take
-    log({"step": record.step, "validation": validation})
-    if validation and run.strategy.is_main:
-        note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
-    figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
-    sample = run.sample(SAMPLE_PROMPTS[0], new=60).removeprefix(SAMPLE_PROMPTS[0]).splitlines()
-    console.print(f"step {record.step} · validation bits per byte: {figures}", highlight=False)
-    console.print(f"  hello → {sample[0] if sample else ''}", highlight=False, markup=False)
-
-
-def finish(run: Run, arguments: list[str], log: Log) -> None:
-    """Validates on everything, draws the curves, writes the card."""
-    validation = run.validate()
-    log({"step": run.budget.step, "validation": validation})
-    samples = [(prompt, run.sample(prompt)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
-    if not run.strategy.is_main:
-        return
-    draw_curves(run.folder, run.folder.name)
-    settings = run.config.train
-    per_step = settings.batch_size * settings.accumulation * run.config.model.context_length
-    command = shlex.join(["python", "05_full_run/full_run.py", *public_arguments(arguments)])
-    card = write_card(run, Outcome(command, validation, run.budget.step * per_step, samples))
-    for name, value in validation.items():
-        console.print(f"validation of {name}: {value:.4f} bits per byte", highlight=False)
-    console.print(
-        f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}",
-        highlight=False,
-    )
-
-
-def entry_of(record: Record, run: Run) -> dict[str, float]:
-    """A record as a line of metrics.jsonl."""
-    return {
-        "step": record.step, "loss": record.loss,
-        "bits_per_byte": bits_per_byte(record.loss, run.bytes_per_token),
-        "grad_norm": record.grad_norm, "skipped": record.skipped,
-        "lr_factor": record.lr_factor, "tokens": record.tokens, "seconds": record.seconds,
-    }  # fmt: skip
 
 
 def config_of(path: Path, arguments: list[str]) -> RunConfig:

@@ -25,6 +25,7 @@ from shared.text.bpe_training import train_bpe
 from shared.training import run_log
 from shared.training.card import public_arguments
 from shared.training.checkpoint import RUN_FILE, find_checkpoint, load_model
+from shared.training.loop import TrainingDiverged
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run, build_schedule
 from shared.training.run_config import (
@@ -260,7 +261,7 @@ def test_a_save_comes_before_every_validation(config_file, folders, monkeypatch)
 def test_divergence_names_the_step_and_the_last_good_checkpoint(config_file, folders, monkeypatch):
     def explode(self, tell=print):
         yield from self.good_steps()
-        raise full_run.TrainingDiverged("step 8: loss nan, gradient norm nan")
+        raise TrainingDiverged("step 8: loss nan, gradient norm nan")
 
     original = full_run.Run.steps
     monkeypatch.setattr(
