@@ -25,7 +25,7 @@ TABLE = {
     "model.feedforward": 3, "model.transformer": 3, "model.weights": 3,
     "model.presets": 3, "model.counting": 3, "model.memory": 3,
     "model.interop": 3, "model.interop_names": 3,
-    "training.loss": 4, "training.optimizer": 4, "training.schedule": 4,
+    "training.loss": 4, "training.optimizer": 4, "training.muon": 4, "training.schedule": 4,
     "training.clipping": 4, "training.budget": 4,
     "training.precision": 4, "training.strategy": 4, "training.loop": 4,
     "training.checkpoint": 4, "training.sampler": 4,

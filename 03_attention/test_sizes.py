@@ -35,6 +35,7 @@ VARIANTS = {
     "window": {"window": 32},
     "window as wide as the context": {"window": 128},
     "documents": {"document_start": 3},
+    "documents in a window": {"document_start": 3, "window": 16},
     "dropout": {"dropout": 0.1},
     "experts": {"moe": MoEConfig(n_experts=4, top_k=2)},
     "experts with biases": {"moe": MoEConfig(n_experts=4, top_k=2), "bias": True},

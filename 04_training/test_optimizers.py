@@ -1,6 +1,7 @@
 """Optimizers: the plain steps are PyTorch's, and do what the notes say of them."""
 
 import math
+from copy import deepcopy
 from functools import partial
 
 import optimizers_by_hand
@@ -20,6 +21,7 @@ from torch.optim import SGD, AdamW, Muon
 from training_figures import factors_of_a_run
 
 from shared.model.transformer import Transformer
+from shared.training.muon import StackedMuon
 from shared.training.optimizer import build_adamw, build_muon, scale_learning_rates
 
 SHAPES = [(24, 8), (8, 24), (16, 16)]  # tall, wide, square
@@ -81,6 +83,29 @@ def test_plain_muon_is_pytorchs_in_bfloat16_up_to_its_rounding(shape):
     make = partial(Muon, weight_decay=0.3, momentum=0.95)
     start, ours, theirs = side_by_side(partial(muon_step, weight_decay=0.3), make, shape, 10)
     assert (ours - theirs).norm() < 0.02 * (theirs - start).norm()
+
+
+def test_stacked_muon_is_pytorchs_for_matrices_of_many_shapes(muon_in_float32):
+    """Tall and wide ones of the same sides share a stack, one has no gradient, and one waits."""
+    torch.manual_seed(0)
+    shapes = [(24, 8), (8, 24), (16, 16), (24, 8), (16, 16), (5, 7)]
+    start = [torch.randn(shape) for shape in shapes]
+    sides = [[torch.nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2)]
+    theirs = Muon(sides[0], lr=0.1, weight_decay=0.3)
+    ours = StackedMuon(sides[1], lr=0.1, weight_decay=0.3)
+    for step in range(6):
+        gradients = [torch.randn(shape) for shape in shapes]
+        for side in sides:
+            for place, (matrix, gradient) in enumerate(zip(side, gradients, strict=True)):
+                absent = place == 3 or (place == 4 and step < 2)
+                matrix.grad = None if absent else gradient.clone()
+        if step == 3:  # a checkpoint of one is a checkpoint of the other
+            ours.load_state_dict(deepcopy(theirs.state_dict()))
+        theirs.step()
+        ours.step()
+    for before, one, other in zip(start, *sides, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.equal(before, other) == (before is start[3])
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

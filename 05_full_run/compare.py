@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from comparison import TABLE_FILE, Row, rich_table, rows_of, table_notes, write_report
-from comparison_jobs import Job, plan_jobs, progress_bar, train
+from comparison_jobs import Job, plan_jobs, train
+from comparison_progress import progress_bar
 from full_run import CONFIGS, RUNS
 from rich.console import Console
 from variants import Variant, expand, name_variants, read_named, read_vary

@@ -9,21 +9,17 @@ import signal
 import subprocess
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from comparison import Row, read_row
 from full_run import CONFIGS, HERE, make_folder
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from variants import Variant, budget_in_steps, public_value
 
 from shared.errors import UserError
-from shared.training.budget import parse_budget
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE, list_checkpoints
 from shared.training.run_config import (
@@ -33,11 +29,9 @@ from shared.training.run_config import (
     resolve_config_names,
     to_run_config,
 )
-from shared.training.run_log import METRICS_FILE
 
 SCRIPT, LOG_FILE = HERE / "full_run.py", "log.txt"
 OF_TOKENIZER = ("vocab_size", "document_start")  # fields of a model that a run sets itself
-TAIL = 8192  # bytes at the end of a log that hold its last lines
 
 Show = Callable[["Job"], None]
 
@@ -211,50 +205,3 @@ def refuse_busy(folder: Path) -> None:
             raise UserError(
                 f"process {process.pid} still trains in {folder}: wait for it, or end it"
             )
-
-
-@contextmanager
-def progress_bar(total: int, console: Console) -> Iterator[Show]:
-    """A bar over `total` runs; yields the function that moves it by what a job has logged."""
-    columns = (
-        TextColumn("{task.completed:.1f} of {task.total} runs"), BarColumn(bar_width=8),
-        TimeRemainingColumn(compact=True), TextColumn("left · {task.description}"),
-    )  # fmt: skip
-    begun: list[Path] = []
-    with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
-        task = progress.add_task("", total=total, visible=total > 0)
-
-        def show(job: Job) -> None:
-            if job.folder not in begun:
-                begun.append(job.folder)
-            share, text = progress_of(job)
-            name = f"{job.variant.name}, seed {job.seed}"
-            progress.update(task, completed=len(begun) - 1 + share, description=f"{name}{text}")
-
-        yield show
-
-
-def progress_of(job: Job) -> tuple[float, str]:
-    """The share of a job that is over, 0 to 1, and its loss and rate in words."""
-    records = last_records(job.folder / METRICS_FILE)
-    if job.finished or len(records) < 2:
-        return float(job.finished), ""
-    first, last = records[0], records[-1]
-    budget = parse_budget(job.budget)
-    share = last["step"] / budget.total_steps if budget.total_steps else (
-        last["seconds"] / budget.total_seconds
-    )  # fmt: skip
-    rate = (len(records) - 1) * last["tokens"] / max(last["seconds"] - first["seconds"], 1e-9)
-    words = f" · {last['bits_per_byte']:.2f} bits/byte · {rate / 1e3:.1f}k tokens/s"
-    return min(1.0, share), words
-
-
-def last_records(path: Path) -> list[dict[str, Any]]:
-    """The steps among the last lines of a log that is being written."""
-    records = []
-    with suppress(OSError), open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        for line in file.read().splitlines():
-            with suppress(ValueError):  # the first may be cut, the last half-written
-                records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict) and "loss" in record]

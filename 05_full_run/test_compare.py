@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import compare
 import comparison
 import comparison_jobs
+import comparison_progress
 import full_run
 import pytest
 import torch
@@ -132,11 +133,11 @@ def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
     out, variant = tmp_path / "out", name_variants([str(config_file)], [("", {})])
     job = comparison_jobs.plan_jobs(variant, [0], [], "50000 steps", out)[0]
     seen = []
-    comparison_jobs.train(job, seen.append, lambda: comparison_jobs.progress_of(job)[0] > 0)
+    comparison_jobs.train(job, seen.append, lambda: comparison_progress.progress_of(job)[0] > 0)
     assert not job.finished and seen
     saved = list_checkpoints(job.folder / "checkpoints")[-1]
     assert read_metrics(job.folder)[-1]["step"] == int(saved.name[5:]) < 50000
-    assert 0 < comparison_jobs.progress_of(job)[0] < 1
+    assert 0 < comparison_progress.progress_of(job)[0] < 1
     assert "with --resume" in (job.folder / "log.txt").read_text()
 
 

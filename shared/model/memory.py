@@ -13,6 +13,7 @@ Promoted by 03_attention.
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from shared.model import sliding_window
 from shared.model.config import ModelConfig
 from shared.model.counting import count_parameters
 
@@ -88,18 +89,28 @@ def kept_by_block(config: ModelConfig, batch: int, positions: int, autocast: boo
     norms = 2 * _norm(config) + channels * number
     if config.norm.queries_and_keys:  # input and input / root, float32 even under autocast
         norms += 2 * WIDE * (channels + config.kv_heads * config.head_width)
-    split = config.document_start is not None
+    dropout = 2 * channels * number if config.dropout else 0
+    inner = _kept_by_attention(config, batch, positions, autocast)
+    return norms + inner + dropout + _kept_by_feedforward(config, autocast)
+
+
+def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast: bool) -> int:
+    """Bytes a token, the norms of queries and keys left out."""
+    channels, number = config.d_model, NARROW if autocast else WIDE
+    split, windowed = config.document_start is not None, positions > (config.window or positions)
+    if autocast and windowed and config.window <= sliding_window.NARROW:
+        return (6 * channels + 2 * config.window * config.n_heads) * number  # with all weights
     by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
-    merged = 1 if by_rows or config.norm.queries_and_keys else 0
+    merged = 1 if by_rows or windowed or config.norm.queries_and_keys else 0
     sums = 0 if by_rows else WIDE * config.n_heads
     attention = (4 + merged) * channels * number + sums
-    if not by_rows and config.window is not None and positions > config.window:
-        attention += (2 * channels + 2 * config.window) * number  # keys, values twice; mask
+    if not by_rows and windowed:
+        masks = 2 * config.window * (batch * config.n_heads if split else 1)
+        attention += 2 * channels * number + masks * number // batch  # keys and values twice
     elif not by_rows and (split or config.window is not None):
         shared = 1 if split else batch  # one mask for all windows
         attention += positions * number // shared
-    dropout = 2 * channels * number if config.dropout else 0
-    return norms + attention + dropout + _kept_by_feedforward(config, autocast)
+    return attention
 
 
 def kept_by_end(config: ModelConfig, autocast: bool) -> int:

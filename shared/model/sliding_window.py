@@ -6,12 +6,15 @@ section 3.1; Jiang et al. 2023, "Mistral 7B", section 2.
 Promoted by 03_attention.
 """
 
+import math
+
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
 from shared.model.row_blocks import attend_by_rows, rows_are_faster
+
+NARROW = 128  # keys; up to here plain products beat blocks of rows, see `attend_in_products`
 
 
 def attend_in_window(
@@ -23,9 +26,10 @@ def attend_in_window(
     short ones, and queries that come after a cache, by a mask.
     """
     new, held = queries.shape[2], keys.shape[2]
-    if rows_are_faster(queries) and new == held and documents is None:
+    whole, fast = new == held, rows_are_faster(queries)
+    if whole and fast and documents is None and (window >= held or window > NARROW):
         return attend_by_rows(queries, keys, values, window)
-    if new == held and held > window:
+    if whole and held > window:
         return _attend_by_blocks(queries, keys, values, documents, window)
     mask = window_mask(new, held, window, queries.device)
     if documents is not None:
@@ -49,39 +53,42 @@ def _attend_by_blocks(
 ) -> Tensor:
     """Blocks of W queries, each with the 2 W keys of its own block and the one before.
 
-    T is filled up to N blocks. All blocks are rows of one batch, so one call of SDPA
-    does them all: N W 2W scores in place of T².
+    T is filled up to N blocks, and these take the place of the heads: one product or
+    one call of SDPA does all of them, N W 2W scores in place of T².
     """
-    batch, positions = queries.shape[0], queries.shape[2]
-    blocks = -(-positions // window)
-    missing = blocks * window - positions
-    queries = _blocked(F.pad(queries, (0, 0, 0, missing)), window)  # (B N, H, W, D)
+    shape, positions = queries.shape[:2], queries.shape[2]
+    missing = -positions % window
+    queries = F.pad(queries, (0, 0, 0, missing)).unflatten(2, (-1, window)).flatten(0, 1)
     keys, values = (_with_block_before(part, missing, window) for part in (keys, values))
-    mask = window_mask(window, 2 * window, window, queries.device)  # (W, 2 W)
-    mask = repeat(mask, "queries keys -> blocks 1 queries keys", blocks=blocks).clone()
-    mask[0, :, :, :window] = False  # nothing stands before the first block
-    mask = repeat(mask, "blocks 1 queries keys -> (batch blocks) 1 queries keys", batch=batch)
+    blocks = queries.shape[1]  # queries (B H, N, W, D), keys and values (B H, N, 2 W, D)
+    mask = window_mask(window, 2 * window, window, queries.device).repeat(1, blocks, 1, 1)
+    mask[:, 0, :, :window] = False  # nothing stands before the first block
     if documents is not None:
-        of_queries = F.pad(documents, (0, missing)).unflatten(1, (blocks, window)).flatten(0, 1)
-        of_keys = F.pad(documents, (window, missing)).unfold(1, 2 * window, window).flatten(0, 1)
-        mask = mask & same_document(of_queries, of_keys)
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    joined = rearrange(
-        mixed, "(batch blocks) heads window channels -> batch heads (blocks window) channels",
-        batch=batch,
-    )  # fmt: skip
-    return joined[:, :, :positions]  # (B, H, T, D)
+        of_queries = F.pad(documents, (0, missing)).unflatten(1, (-1, window))
+        of_keys = F.pad(documents, (window, missing)).unfold(1, 2 * window, window)
+        mask = mask & same_document(of_queries, of_keys).squeeze(2)  # (B, N, W, 2 W)
+        mask = mask.repeat_interleave(shape[1], dim=0)
+    if window <= NARROW and rows_are_faster(queries):
+        mixed = attend_in_products(queries, keys, values, mask)
+    else:
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return mixed.unflatten(0, shape).flatten(2, 3)[:, :, :positions]  # (B, H, T, D)
 
 
-def _blocked(x: Tensor, window: int) -> Tensor:
-    pattern = "batch heads (blocks window) channels -> (batch blocks) heads window channels"
-    return rearrange(x, pattern, window=window)
+def attend_in_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """The attention formula as it stands: (..., W, D) over keys and values (..., 2 W, D).
+
+    It keeps all its weights for the way back, which a narrow window can afford.
+
+    Args:
+        mask: booleans, (..., W, 2 W) or what is broadcast to it.
+    """
+    hidden = torch.zeros_like(mask, dtype=queries.dtype).masked_fill_(~mask, -math.inf)
+    scores = queries / math.sqrt(queries.shape[-1]) @ keys.mT
+    return (scores + hidden).softmax(dim=-1) @ values
 
 
 def _with_block_before(x: Tensor, missing: int, window: int) -> Tensor:
-    """(B, H, T, D) -> (B N, H, 2 W, D): each block behind the one before it."""
-    padded = F.pad(x, (0, 0, window, missing)).unflatten(2, (-1, window))  # (B, H, 1 + N, W, D)
-    pairs = torch.cat((padded[:, :, :-1], padded[:, :, 1:]), dim=3)  # (B, H, N, 2 W, D)
-    return rearrange(
-        pairs, "batch heads blocks keys channels -> (batch blocks) heads keys channels"
-    )
+    """(B, H, T, D) -> (B H, N, 2 W, D): each block behind the one before it."""
+    padded = F.pad(x, (0, 0, window, missing)).unflatten(2, (-1, window)).flatten(0, 1)
+    return torch.cat((padded[:, :-1], padded[:, 1:]), dim=2)

@@ -6,7 +6,9 @@ Promoted by 04_training.
 from collections.abc import Sequence
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
+
+from shared.training.muon import StackedMuon
 
 BETAS = (0.9, 0.95)  # GPT-3's; the default 0.999 reacts too slowly for short runs
 
@@ -52,7 +54,7 @@ def build_muon(
     ]
     chosen = {id(parameter) for parameter in hidden}
     others = [(name, p) for name, p in named if id(p) not in chosen]
-    muon = Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, momentum=0.95)
+    muon = StackedMuon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, momentum=0.95)
     adamw = AdamW(decay_groups(others, weight_decay), lr=learning_rate, betas=BETAS, fused=True)
     return remember_rates([muon, adamw])
 

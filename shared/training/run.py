@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.optim import Optimizer
 
-from shared.device import fastest_right_dtype, measure_dtypes, seed_everything
+from shared.device import fastest_right_dtype, keep_freed_memory, measure_dtypes
 from shared.errors import UserError
 from shared.files import remove_folder
 from shared.model.config import ModelConfig
@@ -68,6 +68,7 @@ class Run:
     def steps(self, tell: Callable[[str], object] = print) -> Iterator[Record]:
         """Trains; see `shared.training.loop.train`. What does not compile is told."""
         settings, model = self.config.train, self.model
+        keep_freed_memory()
         if self.config.compile:
             sizes, begun = (settings.batch_size, model.config.context_length), time.monotonic()
             model = compiled_or_eager(model, *sizes, self.precision, tell)
@@ -197,7 +198,7 @@ def build_run(
     names = [corpus.name for corpus in corpora]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
-    seed_everything(config.seed)
+    torch.manual_seed(config.seed)
     model = Transformer(config.model).to(device)
     model.recompute = config.train.recompute
     precision = Precision(device, strategy.same(pick_dtype(config.precision, device)))
