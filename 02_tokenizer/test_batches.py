@@ -22,6 +22,21 @@ def test_every_window_can_be_drawn_and_none_reaches_past_the_end():
     assert starts == {0, 1, 2}
 
 
+def test_a_round_brings_every_id_once_and_the_next_cuts_elsewhere():
+    batches = Batches([np.arange(1010)], [1.0], batch_size=10, context_length=10, seed=0)
+    rounds = [torch.cat([next(batches)[0] for _ in range(10)]) for _ in range(4)]
+    for windows in rounds:  # 100 windows of 10 ids
+        assert len(windows.unique()) == 1000
+        assert (windows[:, 0].diff() != 10).any()  # in no order
+    assert len({int(windows[:, 0].min()) for windows in rounds}) > 1
+
+
+def test_a_position_saved_by_version_0_1_0_is_still_read():
+    batches = Batches([np.arange(100)], [1.0], 4, 8, seed=0)
+    batches.load_state_dict({"generator": torch.Generator().manual_seed(5).get_state()})
+    next(batches)
+
+
 def test_corpora_are_mixed_by_weight():
     ones, twos = np.full(50, 1), np.full(50, 2)
     batches = Batches([ones, twos], [3.0, 1.0], batch_size=4000, context_length=2, seed=0)

@@ -65,7 +65,7 @@ def training_memory(
     head_copy, copies = (NARROW * head, NARROW * hidden) if autocast else (0, 0)
     block = tokens * kept_by_block(config, batch, positions, autocast)
     end = tokens * kept_by_end(config, autocast) + head_copy
-    loss_back = tokens * 3 * WIDE * config.vocab_size
+    loss_back = tokens * 2 * WIDE * config.vocab_size
     block_back = tokens * _block_backward(config, autocast)
     if recompute:
         kept = layers * tokens * WIDE * config.d_model
@@ -116,12 +116,12 @@ def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast
 def kept_by_end(config: ModelConfig, autocast: bool) -> int:
     """Bytes a token kept by the final norm, the head, the loss, and as ids and targets.
 
-    The loss keeps logits in float32; `F.cross_entropy` keeps as many log-probabilities.
+    The loss keeps its log-probabilities in float32, whatever the logits are.
     """
     number = NARROW if autocast else WIDE
     capped = number * config.vocab_size if config.logit_cap is not None else 0
     head = config.d_model * number + WIDE * config.vocab_size
-    return _norm(config) + head + capped + WIDE + 16
+    return _norm(config) + head + capped + 16
 
 
 def _kept_by_feedforward(config: ModelConfig, autocast: bool) -> int:

@@ -1,4 +1,4 @@
-"""Batches: random windows of ids, and targets shifted by one.
+"""Batches: windows of ids in random order, and targets shifted by one.
 
 Promoted by 02_tokenizer.
 """
@@ -16,12 +16,16 @@ from shared.errors import UserError
 class Batches:
     """Endless batches drawn from several corpora by weight.
 
+    Each corpus is read in rounds (epochs). A round cuts it into windows, at other places
+    than the round before, and goes through them in random order: no text comes a
+    second time before all has come once.
+
     Args:
         corpora: arrays of ids, each of shape (number of ids,); memory maps are fine.
         weights: how often a window comes from each corpus, relative to the others.
         batch_size: B, windows in a batch.
         context_length: T, ids in a window.
-        seed: seeds the one generator that every draw comes from.
+        seed: of every draw.
 
     Raises:
         UserError: a corpus is shorter than one window and its target, T + 1 ids.
@@ -41,10 +45,12 @@ class Batches:
                     f"corpus {index} has {len(ids)} training ids; a window needs "
                     f"{context_length + 1}: add text or lower context_length"
                 )
-        self.corpora = list(corpora)
+        self.corpora, self.seed = list(corpora), seed
         self.weights = torch.tensor(weights, dtype=torch.float64)
         self.batch_size, self.context_length = batch_size, context_length
         self.generator = torch.Generator().manual_seed(seed)
+        self.rounds = [(0, 0)] * len(self.corpora)  # each one's round, and windows used of it
+        self.orders: dict[int, np.ndarray] = {}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self
@@ -54,22 +60,40 @@ class Batches:
         picks = torch.multinomial(
             self.weights, self.batch_size, replacement=True, generator=self.generator
         )
-        places = torch.rand(self.batch_size, dtype=torch.float64, generator=self.generator)
-        length = self.context_length + 1
-        windows = np.empty((self.batch_size, length), dtype=np.int64)
-        for row, (pick, place) in enumerate(zip(picks.tolist(), places.tolist(), strict=True)):
-            ids = self.corpora[pick]
-            start = int(place * (len(ids) - length + 1))
-            windows[row] = ids[start : start + length]
-        return shifted(torch.from_numpy(windows))
+        rows = [self._next_window(pick) for pick in picks.tolist()]
+        return shifted(torch.from_numpy(np.stack(rows).astype(np.int64)))
+
+    def _next_window(self, pick: int) -> np.ndarray:
+        """The window (T + 1,) of that corpus whose turn it is."""
+        number, used = self.rounds[pick]
+        if pick not in self.orders:
+            self.orders[pick] = self._order(pick, number)
+        start = self.orders[pick][used]
+        used += 1
+        if used == len(self.orders[pick]):
+            number, used = number + 1, 0
+            del self.orders[pick]
+        self.rounds[pick] = (number, used)
+        return self.corpora[pick][start : start + self.context_length + 1]
+
+    def _order(self, pick: int, number: int) -> np.ndarray:
+        """Where the windows of one round begin, in the order in which they come."""
+        generator = np.random.default_rng([self.seed, pick, number])
+        length, places = self.context_length, len(self.corpora[pick]) - self.context_length
+        first = generator.integers(min(length, places))
+        return generator.permutation(np.arange(first, places, length))
 
     def state_dict(self) -> dict[str, Any]:
         """The data position: with it, the next batch is the one that would have come."""
-        return {"generator": self.generator.get_state()}
+        rounds = [list(place) for place in self.rounds]
+        return {"generator": self.generator.get_state(), "seed": self.seed, "rounds": rounds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a saved data position."""
         self.generator.set_state(state["generator"])
+        self.seed = state.get("seed", self.seed)  # version 0.1.0 knew neither of these
+        self.rounds = [tuple(place) for place in state.get("rounds", self.rounds)]
+        self.orders = {}
 
 
 def shifted(windows: Tensor) -> tuple[Tensor, Tensor]:

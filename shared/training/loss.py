@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over all positions of -log softmax(logits)[target], in nats a token.
 
-    log softmax(z)[i] = z[i] - log(sum(exp(z))), and `logsumexp` takes the largest
+    log softmax(z)[i] = z[i] - log(sum(exp(z))), and `log_softmax` takes the largest
     logit out first, so nothing overflows. Computed in float32 whatever comes in.
 
     Args:
@@ -24,9 +24,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         A scalar, float32.
     """
-    logits = logits.float()
-    right = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # (B, T)
-    return (logits.logsumexp(dim=-1) - right).mean()
+    log_probabilities = logits.log_softmax(dim=-1, dtype=torch.float32)
+    return -log_probabilities.gather(-1, targets.unsqueeze(-1)).mean()
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float = 1.0) -> float:
