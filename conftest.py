@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +40,24 @@ def tiny_model(tiny_config: ModelConfig) -> Transformer:
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
     return model
+
+
+@pytest.fixture
+def tiny_text(tmp_path: Path) -> Path:
+    """A text file of 2,700 bytes."""
+    path = tmp_path / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    return path
+
+
+@pytest.fixture
+def one_thread(monkeypatch) -> Iterator[None]:
+    """Models as tiny as a test's wait for a second thread longer than they compute."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

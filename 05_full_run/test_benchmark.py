@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,24 +23,15 @@ NANOGPT = "import time\n" + "".join(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch) -> Iterator[None]:
-    """Models as tiny as these wait for a second thread longer than they compute."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
+def arguments(tmp_path: Path, tiny_text: Path) -> list[str]:
     """A config that trains a step in milliseconds."""
-    text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
     path = tmp_path / "tiny.yaml"
     path.write_text(
-        f"data: {{sources: [], path: {text}}}\n"
+        f"data: {{sources: [], path: {tiny_text}}}\n"
         "model: {context_length: 32, n_layers: 1, d_model: 16, n_heads: 2}\n"
         "train: {batch_size: 2}\ndevice: cpu\nprecision: bfloat16\n"
     )

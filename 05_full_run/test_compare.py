@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ import comparison_jobs
 import comparison_progress
 import full_run
 import pytest
-import torch
 from variants import Range, budget_in_steps, expand, name_variants, read_named, read_vary
 
 from shared.errors import UserError
@@ -24,30 +22,20 @@ from shared.training.checkpoint import list_checkpoints
 from shared.training.run_config import RunConfig, TrainConfig
 from shared.training.run_log import read_metrics
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Path:
+def config_file(tmp_path: Path, tiny_text: Path) -> Path:
     """A config that trains in less than a second."""
-    text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
     path = tmp_path / "tiny.yaml"
     path.write_text(
-        f"data: {{sources: [], path: {text}, valid_fraction: 0.2, within_documents: true}}\n"
+        f"data: {{sources: [], path: {tiny_text}, valid_fraction: 0.2, within_documents: true}}\n"
         "model: {context_length: 32, n_layers: 1, d_model: 16, n_heads: 1}\n"
         "train: {batch_size: 4, evaluations: 2}\n"
         "budget: 9 steps\ndevice: cpu\nprecision: float32\n"
     )
     return path
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch) -> Iterator[None]:
-    """Models as tiny as these wait for a second thread longer than they compute."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

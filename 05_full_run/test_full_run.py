@@ -42,13 +42,11 @@ CONFIGS = HERE / "configs"
 
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Path:
+def config_file(tmp_path: Path, tiny_text: Path) -> Path:
     """A config that trains in two seconds on a little text of its own."""
-    text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
     path = tmp_path / "tiny.yaml"
     path.write_text(
-        f"data: {{sources: [{{spec: primer}}], path: {text}, valid_fraction: 0.2}}\n"
+        f"data: {{sources: [{{spec: primer}}], path: {tiny_text}, valid_fraction: 0.2}}\n"
         "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
         "train: {batch_size: 4, evaluations: 4}\n"
         "budget: 24 steps\ndevice: cpu\nprecision: float32\n"

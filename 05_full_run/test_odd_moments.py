@@ -23,12 +23,10 @@ SCRIPT = Path(full_run.__file__)
 
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Path:
-    text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+def config_file(tmp_path: Path, tiny_text: Path) -> Path:
     path = tmp_path / "odd.yaml"
     path.write_text(
-        f"data: {{sources: [], path: {text}, valid_fraction: 0.2}}\n"
+        f"data: {{sources: [], path: {tiny_text}, valid_fraction: 0.2}}\n"
         "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
         "train: {batch_size: 4, evaluations: 4, keep: 2}\n"
         "budget: 24 steps\ndevice: cpu\nprecision: float32\n"

@@ -8,7 +8,7 @@ Promoted by 02_tokenizer.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ import numpy as np
 from shared.errors import UserError
 from shared.files import atomic_file
 from shared.text.pretokens import pretokens
-from shared.text.tokenizer import IncrementalDecoder
+from shared.text.tokenizer import Decodes
 
 Pair = tuple[int, int]
 CACHED_WORDS = 1 << 18  # a word seen before is looked up, not merged again
 
 
-class BPETokenizer:
+class BPETokenizer(Decodes):
     """Ids of single bytes, then one for each merge, then the special tokens.
 
     Special tokens have ids of their own and no bytes that text could contain: no
@@ -120,18 +120,6 @@ class BPETokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id; a special token has none."""
         return self.vocabulary[token] if token < len(self.vocabulary) else b""
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The exact bytes behind `ids`."""
-        return b"".join(self.token_bytes(int(token)) for token in ids)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text behind `ids`; a byte run that is not UTF-8 shows as U+FFFD. Never raises."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decoder(self) -> IncrementalDecoder:
-        """A fresh decoder for ids that arrive one at a time."""
-        return IncrementalDecoder(self.token_bytes)
 
     def save(self, path: str | Path) -> None:
         """Writes everything that `from_state` needs, as JSON."""

@@ -10,7 +10,7 @@ Promoted by 02_tokenizer.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from shared.errors import UserError
 from shared.files import atomic_file
 from shared.text.bpe_files import unshow
-from shared.text.tokenizer import IncrementalDecoder, to_bytes
+from shared.text.tokenizer import Decodes, to_bytes
 
 # What closes a text. GPT-2 and Qwen, Llama 3, Llama 2 and Mistral, Gemma; then closers of a turn.
 END_NAMES = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eot_id|>", "<|im_end|>")
@@ -29,7 +29,7 @@ BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>")
 INSTALL = 'the package "tokenizers" is missing: pip install -e ".[pretrained]" in this repository'
 
 
-class PretrainedTokenizer:
+class PretrainedTokenizer(Decodes):
     """The tokenizer of a `tokenizer.json`, used for plain text only.
 
     Its special tokens are never found in text, and it puts nothing in front of a
@@ -102,18 +102,6 @@ class PretrainedTokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id; a special token has none, nor has an id that names no token."""
         return self.vocabulary[token]
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes behind `ids`."""
-        return b"".join(self.token_bytes(int(token)) for token in ids)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text behind `ids`; a byte run that is not UTF-8 shows as U+FFFD. Never raises."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decoder(self) -> IncrementalDecoder:
-        """A fresh decoder for ids that arrive one at a time."""
-        return IncrementalDecoder(self.token_bytes)
 
     def save(self, path: str | Path) -> None:
         """Writes the whole tokenizer as JSON: to load it takes no network."""

@@ -16,7 +16,27 @@ import numpy as np
 END_OF_TEXT = 0x1E
 
 
-class ByteTokenizer:
+class Decodes:
+    """What every tokenizer can do that knows the bytes of an id."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one id."""
+        raise NotImplementedError
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The exact bytes behind `ids`."""
+        return b"".join(self.token_bytes(int(token)) for token in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text behind `ids`; a byte run that is not UTF-8 shows as U+FFFD. Never raises."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decoder(self) -> "IncrementalDecoder":
+        """A fresh decoder for ids that arrive one at a time."""
+        return IncrementalDecoder(self.token_bytes)
+
+
+class ByteTokenizer(Decodes):
     """Turns text into byte ids and back; `encode` then `decode` loses nothing."""
 
     kind = "bytes"
@@ -35,18 +55,6 @@ class ByteTokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The byte of one id."""
         return bytes([token])
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The exact bytes behind `ids` (integers 0 to 255)."""
-        return bytes(int(i) for i in ids)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text behind `ids`; a byte run that is not UTF-8 shows as U+FFFD. Never raises."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decoder(self) -> "IncrementalDecoder":
-        """A fresh decoder for ids that arrive one at a time."""
-        return IncrementalDecoder(self.token_bytes)
 
     def save(self, path: str | Path) -> None:
         """Writes what `load_tokenizer` needs, as JSON."""
