@@ -122,6 +122,24 @@ def test_position_zero_is_not_turned_and_lengths_are_kept():
     assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=["float32", "bfloat16"]
+)
+def test_rms_norms_gradients_are_pytorchs(dtype, near):
+    torch.manual_seed(0)
+    norm, x, direction = RMSNorm(16), torch.randn(3, 5, 16).to(dtype), torch.randn(3, 5, 16)
+    torch.nn.init.normal_(norm.weight)
+    x.requires_grad_()
+    theirs = F.rms_norm(x, (16,), norm.weight.to(dtype), 1e-5)
+    parts = (x, norm.weight)
+    for one, other in zip(
+        torch.autograd.grad(norm(x), parts, direction.to(dtype)),
+        torch.autograd.grad(theirs, parts, direction.to(dtype)),
+        strict=True,
+    ):
+        assert one.dtype == other.dtype and torch.allclose(one, other, rtol=near, atol=near)
+
+
 def test_rms_norm_by_hand_and_against_torch():
     norm = RMSNorm(2, eps=0.0)
     assert torch.allclose(

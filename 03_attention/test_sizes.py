@@ -31,6 +31,7 @@ VARIANTS = {
               "positions": "learned", "tied_head": True},
     "biases, swiglu": {"bias": True},
     "qk norm": {"norm": NormConfig(queries_and_keys=True), "n_kv_heads": 2},
+    "qk norm, layer": {"norm": NormConfig(kind="layer", queries_and_keys=True)},
     "relu2": {"activation": "relu2"},
     "window": {"window": 32},
     "window as wide as the context": {"window": 128},

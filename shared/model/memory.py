@@ -2,9 +2,9 @@
 
 `training_memory` adds up weights, gradients, optimizer state, what the forward pass keeps
 for the backward pass (activations), and the tensors that come and go where all that is
-held. Activations are counted as PyTorch keeps them on a CPU. A GPU's fused kernels keep a
-little less: RMSNorm one vector and not two, dropout a byte and not a number. Experts with
-recomputing need up to a seventh more than is said here.
+held. Activations are counted as PyTorch keeps them on a CPU. A GPU's kernel for dropout keeps
+less, a byte and not a number. Experts with recomputing need up to a seventh more than is
+said here.
 Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer
 Models", section 4, which does the same for GPT-3's block.
 Promoted by 03_attention.
@@ -87,8 +87,10 @@ def kept_by_block(config: ModelConfig, batch: int, positions: int, autocast: boo
     """
     channels, number = config.d_model, NARROW if autocast else WIDE
     norms = 2 * _norm(config) + channels * number
-    if config.norm.queries_and_keys:  # input and input / root, float32 even under autocast
-        norms += 2 * WIDE * (channels + config.kv_heads * config.head_width)
+    if config.norm.queries_and_keys:
+        heads, width = config.n_heads + config.kv_heads, config.head_width
+        layer = config.norm.kind == "layer"  # keeps its input, as it came, mean and spread
+        norms += heads * ((width * number + 2 * WIDE) if layer else WIDE * (width + 1))
     dropout = 2 * channels * number if config.dropout else 0
     inner = _kept_by_attention(config, batch, positions, autocast)
     return norms + inner + dropout + _kept_by_feedforward(config, autocast)
@@ -101,7 +103,8 @@ def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast
     if autocast and windowed and config.window <= sliding_window.NARROW:
         return (6 * channels + 2 * config.window * config.n_heads) * number  # with all weights
     by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
-    merged = 1 if by_rows or windowed or config.norm.queries_and_keys else 0
+    reordered = config.norm.queries_and_keys and config.norm.kind == "layer"
+    merged = 1 if by_rows or windowed or reordered else 0
     sums = 0 if by_rows else WIDE * config.n_heads
     attention = (4 + merged) * channels * number + sums
     if not by_rows and windowed:
@@ -139,16 +142,15 @@ def _kept_by_feedforward(config: ModelConfig, autocast: bool) -> int:
 
 
 def _norm(config: ModelConfig) -> int:
-    """Input, mean and spread; or input, input / root, and the root. All float32."""
-    layer = config.norm.kind == "layer"
-    return config.d_model * WIDE + 2 * WIDE if layer else 2 * config.d_model * WIDE + WIDE
+    """Input, mean and spread; or input / root, and the root. All float32."""
+    return (config.d_model + (2 if config.norm.kind == "layer" else 1)) * WIDE
 
 
 def _block_backward(config: ModelConfig, autocast: bool) -> int:
-    """Bytes a token on top of a block on its way back: gradients inside its feed-forward."""
+    """Bytes a token on top of a block on its way back: gradients of its output and of F numbers."""
     vectors = {"swiglu": 2, "gelu": 1, "relu2": 3}[config.activation]  # of F
-    taken = min(config.moe.top_k, config.moe.n_experts)
-    return vectors * taken * config.ff_width * (NARROW if autocast else WIDE)
+    inner = vectors * min(config.moe.top_k, config.moe.n_experts) * config.ff_width
+    return WIDE * config.d_model + inner * (NARROW if autocast else WIDE)
 
 
 def _hidden_matrices(config: ModelConfig) -> int:
