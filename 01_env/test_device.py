@@ -2,6 +2,10 @@
 
 import json
 import math
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import check_env
 import pytest
@@ -131,3 +135,26 @@ def test_any_other_error_keeps_its_traceback():
 
 def test_waiting_for_the_device_is_no_error_on_the_cpu():
     device_module.synchronize(CPU)
+
+
+FAULTS = """
+import resource, sys, torch
+from shared.device import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for round in range(16):
+    if round == 8:  # by now the memory is there
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 << 20)  # 64 MiB, and gone
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
+def test_memory_that_is_kept_needs_no_fresh_pages():
+    def fresh_pages(how: str) -> int:
+        root = Path(device_module.__file__).parents[1]
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, cwd=root, check=True, capture_output=True).stdout)
+
+    assert fresh_pages("kept") < 100 < fresh_pages("given back")
