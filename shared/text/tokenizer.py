@@ -7,6 +7,7 @@ Promoted by 02_tokenizer.
 
 import codecs
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import numpy as np
 END_OF_TEXT = 0x1E
 
 
-class Decodes:
+class Decodes(ABC):
     """What every tokenizer can do that knows the bytes of an id."""
 
+    @abstractmethod
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id."""
-        raise NotImplementedError
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes behind `ids`."""
