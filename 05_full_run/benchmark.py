@@ -123,12 +123,8 @@ def read_sections(options: Namespace) -> list[str]:
     chosen = options.only.split(",") if options.only else every
     if unknown := set(chosen) - set(SECTIONS):
         raise UserError(f"--only {unknown.pop()!r}: pick some of {','.join(SECTIONS)}")
-    for name, least in {
-        "steps": 1,
-        "rounds": 1,
-        "baseline_tokens": 1,
-        "baseline_warmup": 0,
-    }.items():
+    least_of = {"steps": 1, "rounds": 1, "baseline_tokens": 1, "baseline_warmup": 0}
+    for name, least in least_of.items():
         if (value := getattr(options, name)) is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
     if "loss" in chosen and not options.until:
