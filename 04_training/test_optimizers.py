@@ -108,6 +108,14 @@ def test_stacked_muon_is_pytorchs_for_matrices_of_many_shapes(muon_in_float32):
         assert torch.equal(before, other) == (before is start[3])
 
 
+def test_stacked_muon_without_gradients_moves_nothing_and_takes_no_option_that_it_would_ignore():
+    matrix = torch.nn.Parameter(torch.ones(2, 3))
+    StackedMuon([matrix]).step()
+    assert torch.equal(matrix, torch.ones(2, 3))
+    with pytest.raises(TypeError, match="nesterov"):
+        StackedMuon([matrix], nesterov=False)
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_the_promoted_optimizers_take_the_plain_steps(name, tiny_config, muon_in_float32):
     """On a whole model: who gets Muon, who decays, and with which rate."""

@@ -5,7 +5,7 @@ Promoted by 04_training.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,15 @@ class StackedMuon(Muon):
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers".
     """
 
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Moves every matrix that has a gradient."""
@@ -33,6 +42,8 @@ class StackedMuon(Muon):
         for group in self.param_groups:
             matrices, gradients, momenta = [], [], []
             self._init_group(group, matrices, gradients, momenta)
+            if not matrices:
+                continue
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
