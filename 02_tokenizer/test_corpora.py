@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from shared.errors import UserError
+from shared.files import MARK
 from shared.text import hub, token_file
 from shared.text.bpe_training import train_bpe
 from shared.text.corpora import Document, read_jsonl, read_markdown, read_text
@@ -319,11 +320,11 @@ def test_a_corpus_cut_off_midway_is_rebuilt_and_its_remains_are_swept(notes, tmp
     data = tmp_path / "data"
     done = subprocess.run([sys.executable, "-c", code, notes.spec, str(data)], check=False)
     assert done.returncode == 9
-    assert [path.name.endswith(".partial") for path in data.iterdir()] == [True]
+    assert [MARK in path.name for path in data.iterdir()] == [True]
     corpus = load_corpus(notes, data, tokenizer, 0.2)
     expected = [d.data for d in split_documents(read_source(notes), 0.2) if d.split == "train"]
     assert bytes(corpus.train).split(bytes([END_OF_TEXT]))[:-1] == expected
-    assert [path.name.endswith(".partial") for path in data.iterdir()] == [False]
+    assert [MARK in path.name for path in data.iterdir()] == [False]
 
 
 def test_an_empty_corpus_is_refused(tmp_path, tokenizer):

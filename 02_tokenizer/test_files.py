@@ -1,12 +1,13 @@
 """Atomic writes: whole or not at all."""
 
+import os
 import shutil
 
 import pytest
 
 from shared import files
 from shared.errors import UserError
-from shared.files import atomic_file, atomic_folder, remove_folder
+from shared.files import HOST, MARK, atomic_file, atomic_folder, remove_folder, sweep
 
 
 def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -45,7 +46,27 @@ def test_a_crash_in_the_middle_of_removing_leaves_nothing_of_that_name(tmp_path,
     monkeypatch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
     remove_folder(tmp_path / "step-1")
     assert not (tmp_path / "step-1").exists()
-    assert all(path.name.endswith(".partial") for path in tmp_path.iterdir())
+    assert all(MARK in path.name for path in tmp_path.iterdir())
+
+
+def test_only_what_a_dead_process_of_ours_left_of_this_very_target_is_swept(tmp_path):
+    dead = 2**22 + 1  # above the largest process number of Linux and of macOS
+    swept = {f".out.{HOST}-{dead}{MARK}", f".out.{HOST}-{dead}{MARK}.md"}
+    kept = {
+        ".holiday.2019.partial", ".thesis.31999.partial.tex", f".out.{dead}.partial",
+        f".out.{HOST}-{dead}.partial", f".other.{HOST}-{dead}{MARK}",
+        f".out.0badf00d-{dead}{MARK}", f".out.{HOST}-{os.getppid()}{MARK}",
+        f".step-12x.{HOST}-{dead}{MARK}",
+    }  # fmt: skip
+    for name in swept | kept:
+        (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "out"):
+        pass
+    with atomic_file(tmp_path / "out.json") as partial:
+        partial.write_text("{}")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"out", "out.json"}
+    sweep(tmp_path, r"step-\d+")
+    assert kept <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

@@ -391,12 +391,30 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_alone(
 
 
 def test_only_the_newest_checkpoints_are_kept(tiny_config, tokenizer, tmp_path):
-    for step in (1, 2, 30):
+    for step in (1, 9_999_999, 10_000_000):  # one digit more comes first by name
         save_one(tiny_config, tokenizer, tmp_path / "checkpoints", step, keep=2)
     kept = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
-    assert kept == ["step-0000002", "step-0000030"]
-    assert find_checkpoint(tmp_path).name == "step-0000030"
-    assert find_checkpoint(tmp_path / "checkpoints" / "step-0000002").name == "step-0000002"
+    assert kept == ["step-9999999", "step-10000000"]
+    assert find_checkpoint(tmp_path).name == "step-10000000"
+    assert find_checkpoint(tmp_path / "checkpoints" / "step-9999999").name == "step-9999999"
+
+
+def test_saving_a_step_again_never_takes_its_whole_checkpoint_away(
+    tiny_config, tokenizer, tmp_path, monkeypatch
+):
+    """A kill while one folder takes another's place would leave neither, and `keep` is 1."""
+    place, _ = save_one(tiny_config, tokenizer, tmp_path, keep=1)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(place), "rename", killed)
+        save_one(tiny_config, tokenizer, tmp_path, keep=1)
+    load_model(place)
+    (place / "model.json").write_text("{}")  # a broken one is replaced
+    save_one(tiny_config, tokenizer, tmp_path, keep=1)
+    load_model(place)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt", "model.json"])

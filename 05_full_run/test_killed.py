@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.files import MARK
 from shared.training.checkpoint import list_checkpoints, load_model
 from shared.training.run_log import read_metrics
 
@@ -64,6 +65,6 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
         for run in (folder, tmp_path / "whole")
     ]
     assert weights[0] == weights[1]
-    assert all(not path.name.endswith(".partial") for path in (folder / "checkpoints").iterdir())
+    assert all(MARK not in path.name for path in (folder / "checkpoints").iterdir())
     steps = [entry["step"] for entry in read_metrics(folder) if "loss" in entry]
     assert steps == list(range(1, 3001))

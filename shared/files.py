@@ -1,9 +1,15 @@
 """Atomic writes: a file or folder appears whole, or not at all.
 
+What is being written stands under another name until then:
+`.<name>.<host>-<process>.tiny-llm-partial`. Nobody else gives such names, so what a killed
+process left can be told from a person's own files.
 Promoted by 02_tokenizer.
 """
 
+import hashlib
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,30 +19,33 @@ import psutil
 
 from shared.errors import UserError
 
+MARK = ".tiny-llm-partial"
+# On a shared disk a process of another machine may have a number that none has here.
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
 
 @contextmanager
 def atomic_folder(place: str | Path) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it becomes `place`, replacing what was there.
 
-    If the block fails nothing is left behind and the old `place` stays.
+    If the block fails nothing is left behind and the old `place` stays. A full folder cannot
+    be replaced in one move: a kill between the two leaves none. So what cannot be made again
+    is written to a new place.
 
     Raises:
         UserError: the disk refuses (full, read-only).
     """
     place = Path(place)
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = _partial(place)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _sweep(place.parent)
+        sweep(place.parent, re.escape(place.name))
         yield partial
         for file in partial.iterdir():
             _flush_to_disk(file)
-        aside = place.with_name(f".{place.name}.{os.getpid()}.aside.partial")
-        if place.exists():
-            place.rename(aside)
+        remove_folder(place)
         partial.rename(place)
-        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
@@ -47,7 +56,7 @@ def remove_folder(place: str | Path) -> None:
     """Removes a folder so that a crash half way leaves none of its name; absent is fine."""
     place = Path(place)
     if place.exists():
-        doomed = place.with_name(f".{place.name}.{os.getpid()}.removed.partial")
+        doomed = _partial(place, ".removed")
         place.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
@@ -60,9 +69,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         UserError: the disk refuses (full, read-only).
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    partial = _partial(path, path.suffix)  # some writers go by the ending
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, re.escape(path.name))
         yield partial
         _flush_to_disk(partial)
         partial.replace(path)
@@ -87,14 +97,23 @@ def user_path(path: str | Path) -> Path:
         raise UserError(f"{str(path)[:60]!r} cannot be a path here: {error}") from error
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written, and nothing of those still running."""
-    for left in folder.glob(".*.partial*"):
-        pid = next((part for part in left.name.split(".")[::-1] if part.isdigit()), "")
-        if pid and not psutil.pid_exists(int(pid)):
+def sweep(folder: Path, names: str) -> None:
+    """Removes what killed processes of this machine left of writing `names` into the folder.
+
+    Args:
+        names: a regular expression; files and folders of other names are not touched.
+    """
+    ours = re.compile(rf"\.(?:{names})\.{HOST}-(\d+){re.escape(MARK)}(\.\w+)?")
+    for left in folder.iterdir():
+        match = ours.fullmatch(left.name)
+        if match and not psutil.pid_exists(int(match[1])):
             shutil.rmtree(left, ignore_errors=True)
             with suppress(OSError):  # a file, which rmtree does not take
                 left.unlink()
+
+
+def _partial(place: Path, ending: str = "") -> Path:
+    return place.with_name(f".{place.name}.{HOST}-{os.getpid()}{MARK}{ending}")
 
 
 def _flush_to_disk(file: Path) -> None:

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 
 from shared.errors import UserError
-from shared.files import atomic_file, atomic_folder, remove_folder, user_path
+from shared.files import atomic_file, atomic_folder, remove_folder, sweep, user_path
 from shared.model.transformer import Transformer
 from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
@@ -47,6 +47,9 @@ def save_checkpoint(
 ) -> Path:
     """Writes `folder/step-<step>` atomically; then removes all but the last `keep` and the best.
 
+    A whole checkpoint of this step stays as it is: the same step has the same weights, and
+    while a folder is replaced there is a moment without either.
+
     Args:
         model: None in a process that writes nothing and only helps to collect `parts`.
         parts: named objects with a `state_dict` (or lists of them).
@@ -55,15 +58,16 @@ def save_checkpoint(
         UserError: the disk refuses; earlier checkpoints stay as they are.
     """
     folder, name = Path(folder), f"step-{step:07d}"
-    if model is None:
-        collect_state(parts)
+    state = collect_state(parts)
+    if model is None or is_whole(folder / name):
         return folder / name
     try:
         with atomic_folder(folder / name) as place:
+            sweep(folder, r"step-\d+")
             save_weights(model, place)
             tokenizer.save(place / TOKENIZER_FILE)
             (place / RUN_FILE).write_text(json.dumps(run_config, indent=2))
-            torch.save(collect_state(parts), place / STATE_FILE)
+            torch.save(state, place / STATE_FILE)
             sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
             (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
     except (SafetensorError, RuntimeError) as error:  # how those libraries say "disk full"
@@ -97,8 +101,14 @@ def _read_best(folder: Path) -> dict[str, Any] | None:
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
-    """The checkpoints below `folder`, oldest first."""
-    return sorted(p for p in Path(folder).glob("step-*") if p.name[5:].isdigit())
+    """The checkpoints below `folder`, in the order of their steps."""
+    found = [p for p in Path(folder).glob("step-*") if p.name[5:].isdigit()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint's folder: 500 for `step-0000500`."""
+    return int(checkpoint.name[5:])
 
 
 def collect_state(parts: dict[str, Any]) -> dict[str, Any]:
@@ -176,14 +186,34 @@ def find_checkpoint(path: str | Path, tell: Callable[[str], object] = warn) -> P
 
 
 def newest_whole(folder: str | Path, tell: Callable[[str], object]) -> Path | None:
-    """The newest checkpoint below `folder` that is not broken; broken ones are told."""
-    for checkpoint in reversed(list_checkpoints(folder)):
+    """The newest checkpoint below `folder` that is not broken, broken ones told; None: it has none.
+
+    Raises:
+        UserError: all of them are broken.
+    """
+    found = list_checkpoints(folder)
+    for checkpoint in reversed(found):
         try:
             verify(checkpoint)
             return checkpoint
         except UserError as error:
             tell(f"{error}; going back to the one before")
+    if found:
+        names = ", ".join(checkpoint.name for checkpoint in found)
+        raise UserError(
+            f"every checkpoint in {folder} is broken ({names}): put a copy of one back, or train "
+            "anew (--fresh sets this run aside)"
+        )
     return None
+
+
+def is_whole(checkpoint: str | Path) -> bool:
+    """Whether it is there with its checksums, and they hold."""
+    try:
+        verify(checkpoint)
+    except UserError:
+        return False
+    return (Path(checkpoint) / SUMS_FILE).is_file()
 
 
 def verify(checkpoint: str | Path) -> None:

@@ -31,6 +31,7 @@ from shared.training.checkpoint import (
     newest_whole,
     restore_state,
     save_checkpoint,
+    step_of,
 )
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
@@ -100,7 +101,8 @@ class Run:
         """Goes on from the newest whole checkpoint, telling of broken ones; False if none.
 
         Raises:
-            UserError: the config or a corpus is not the one the run was started with.
+            UserError: all are broken; or the config or a corpus is not the one the run was
+                started with.
         """
         found = newest_whole(self.folder / "checkpoints", tell)
         if found is None:
@@ -121,7 +123,7 @@ class Run:
         self.strategy.barrier()
         if self.strategy.is_main:
             for checkpoint in list_checkpoints(found.parent):
-                if checkpoint.name > found.name:  # a broken one must not count as the newest
+                if step_of(checkpoint) > step_of(found):  # a broken one must not count as newest
                     remove_folder(checkpoint)
             rewind_metrics(self.folder, self.budget.step)
         return True
