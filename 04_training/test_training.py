@@ -331,6 +331,22 @@ def test_an_overflow_in_one_optimizers_gradients_moves_no_weight_at_all(tiny_con
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_no_step_of_a_budget_in_steps_is_spent_at_rate_zero(tiny_config):
+    """The rate would be zero at the end of the run, and the last step begins before it."""
+    for steps in (1, 4):
+        model, parts, strategy = make_parts(tiny_config, steps=steps)
+        records = train(
+            model, parts["optimizers"], parts["batches"], parts["budget"], warmup_stable_decay,
+            parts["precision"], strategy,
+        )  # fmt: skip
+        before = None
+        for record in records:
+            weight = model.head.weight.detach().clone()
+            assert record.lr_factor > 0 and (before is None or not torch.equal(weight, before))
+            before = weight
+        assert record.step == steps
+
+
 # --- checkpoints and resuming
 
 

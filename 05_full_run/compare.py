@@ -26,7 +26,7 @@ from variants import Variant, expand, name_variants, read_named, read_vary
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.training.card import public_arguments
-from shared.training.run_config import config_path
+from shared.training.run_options import config_path
 from shared.training.stop_signal import stop_signal
 
 console = Console(markup=False, emoji=False)  # paths may hold brackets

@@ -22,13 +22,8 @@ from variants import Variant, budget_in_steps, public_value
 from shared.errors import UserError
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE, list_checkpoints
-from shared.training.run_config import (
-    RunConfig,
-    build_parser,
-    differing_fields,
-    resolve_config_names,
-    to_run_config,
-)
+from shared.training.run_config import RunConfig, differing_fields
+from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 
 SCRIPT, LOG_FILE = HERE / "full_run.py", "log.txt"
 OF_TOKENIZER = ("vocab_size", "document_start")  # fields of a model that a run sets itself

@@ -23,17 +23,13 @@ from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.text.token_file import data_folder
 from shared.training.budget import parse_budget
-from shared.training.card import CARD_FILE
+from shared.training.card import CARD_FILE, trained_steps
 from shared.training.checkpoint import list_checkpoints
 from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run, build_run
-from shared.training.run_config import (
-    RunConfig,
-    build_parser,
-    resolve_config_names,
-    to_run_config,
-)
+from shared.training.run_config import RunConfig
 from shared.training.run_log import rewind_metrics
+from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
@@ -119,12 +115,14 @@ def begin(run: Run, resume: bool) -> bool:
     if run.strategy.is_main:
         make_folder(run.folder)
     if resume and run.resume(console.print):
-        if (run.folder / CARD_FILE).exists():  # the last thing a run writes
+        if trained_steps(run.folder) == run.budget.step:  # a card is the last thing a run writes
             console.print(f"{run.folder} is finished already; nothing to do")
             return False
         console.print(f"resuming after step {run.budget.step}")
-    elif run.budget.step == 0 and run.strategy.is_main:
+    elif run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
+    if run.strategy.is_main:
+        (run.folder / CARD_FILE).unlink(missing_ok=True)  # of another end than this run will have
     return True
 
 

@@ -28,7 +28,7 @@ from variants import Variant
 
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
-from shared.training.run_config import config_path
+from shared.training.run_options import config_path
 
 FIGURE_FILE = "scaling.png"
 HEAD_WIDTH = 32  # channels a head in the sizes trained here

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from live_progress import live_progress, measured_peak
@@ -18,11 +20,13 @@ from shared.training.loop import Record, TrainingDiverged
 from shared.training.loss import bits_per_byte
 from shared.training.processes import is_main
 from shared.training.run import Run
-from shared.training.run_log import append_metrics, draw_curves
+from shared.training.run_log import CURVES_FILE, append_metrics, draw_curves
 from shared.training.stop_signal import stop_signal
 from shared.training.trackers import open_tracker
 
 SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
+
+SAMPLED = 120  # ids after each of them in the card
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -85,6 +89,8 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     saved = run.save()
     if early:
         console.print(f"saved {saved}; to go on, run the same command with --resume")
+    else:
+        note_if_best(run, saved, run.validate(settings.evaluation_windows))
     return not early
 
 
@@ -99,14 +105,33 @@ def told_divergence(run: Run, error: TrainingDiverged) -> str:
 
 
 def reserve_time_for_the_end(run: Run) -> None:
-    """A first guess, from one batch, of what the last evaluation will take; a look corrects it."""
-    if run.budget.total_seconds is not None and not run.budget.reserve:
-        rows = run.config.train.batch_size
-        run.validate(rows)  # the first one warms up
-        begun = time.monotonic()
-        run.validate(rows)
-        spent = run.strategy.same(time.monotonic() - begun)
-        run.budget.reserve = spent * run.validation_windows() / run.validation_windows(rows)
+    """A first guess of what comes after the last step; looks correct the part for evaluating."""
+    if run.budget.total_seconds is None:
+        return
+    rows = run.config.train.batch_size
+    run.validate(rows)  # the first one warms up
+    begun = time.monotonic()
+    run.validate(rows)
+    evaluated = time.monotonic()
+    run.sample(SAMPLE_PROMPTS[0], new=SAMPLED // 10)
+    sampled = time.monotonic()
+    with TemporaryDirectory() as folder:
+        draw_curves(run.folder, "", Path(folder) / CURVES_FILE)
+    drawing = time.monotonic() - sampled
+    closing = 10 * len(SAMPLE_PROMPTS) * (sampled - evaluated) + drawing
+    run.closing_seconds = run.strategy.same(closing)
+    reserve_for(run, run.strategy.same(evaluated - begun), rows)
+
+
+def reserve_for(run: Run, spent: float, windows: int) -> None:
+    """Keeps time for the end of the run, after a validation of `windows` took `spent` seconds.
+
+    What comes then: saving, validating as in a look and on everything, samples, curves.
+    """
+    looked_at = run.validation_windows(windows)
+    look = run.validation_windows(run.config.train.evaluation_windows)
+    evaluating = spent * (look + run.validation_windows()) / looked_at
+    run.budget.reserve = run.save_seconds + evaluating + run.closing_seconds
 
 
 def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
@@ -114,23 +139,26 @@ def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
     saved, begun = run.save(), run.strategy.clock()
     most = run.config.train.evaluation_windows
     validation = run.validate(most)
-    spent = run.strategy.clock() - begun
-    whole = spent * run.validation_windows() / run.validation_windows(most)
-    run.budget.reserve = run.save_seconds + whole  # what the end of the run will take
+    reserve_for(run, run.strategy.clock() - begun, most)
     log({"step": record.step, "validation": validation})
-    if validation and run.strategy.is_main:
-        note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
+    note_if_best(run, saved, validation)
     figures = " · ".join(f"{name} {value:.3f}" for name, value in validation.items())
     sample = run.sample(SAMPLE_PROMPTS[0], new=60).removeprefix(SAMPLE_PROMPTS[0]).splitlines()
     console.print(f"step {record.step} · validation bits per byte: {figures}", highlight=False)
     console.print(f"  hello → {sample[0] if sample else ''}", highlight=False, markup=False)
 
 
+def note_if_best(run: Run, saved: Path, validation: dict[str, float]) -> None:
+    """Remembers the checkpoint if none did better on the windows of a look."""
+    if validation and run.strategy.is_main:
+        note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
+
+
 def finish(run: Run, arguments: list[str], log: Log) -> None:
     """Validates on everything, draws the curves, writes the card."""
     validation = run.validate()
     log({"step": run.budget.step, "validation": validation})
-    samples = [(prompt, run.sample(prompt)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
+    samples = [(prompt, run.sample(prompt, SAMPLED)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
     if not run.strategy.is_main:
         return
     draw_curves(run.folder, run.folder.name)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,15 +28,10 @@ from shared.training.card import public_arguments
 from shared.training.checkpoint import RUN_FILE, find_checkpoint, load_model
 from shared.training.loop import TrainingDiverged
 from shared.training.plan import Plan, measure_plan
-from shared.training.run import build_run, build_schedule
-from shared.training.run_config import (
-    RunConfig,
-    TrainConfig,
-    build_parser,
-    differing_fields,
-    resolve_config_names,
-    to_run_config,
-)
+from shared.training.run import build_run
+from shared.training.run_config import RunConfig, TrainConfig, differing_fields
+from shared.training.run_options import build_parser, resolve_config_names, to_run_config
+from shared.training.run_parts import build_schedule
 
 HERE = Path(full_run.__file__).parent
 CONFIGS = HERE / "configs"
@@ -212,6 +208,36 @@ def test_resuming_a_finished_run_does_nothing(config_file, folders, capsys):
     assert (folders / "tiny" / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_card_of_an_earlier_run_ends_no_later_one(config_file, folders):
+    """Its checkpoints are gone and its card is left; the new run is stopped after a step."""
+    full_run.main(["--config", str(config_file)])
+    card = (folders / "tiny" / "card.md").read_text()
+    shutil.rmtree(folders / "tiny" / "checkpoints")
+    full_run.main(["--config", str(config_file), "--stop-after", "0.001s"])
+    (folders / "tiny" / "card.md").write_text(card)  # and if it comes back, it tells of 24 steps
+    full_run.main(["--config", str(config_file), "--resume", "--stop-after", "0.001s"])
+    assert not (folders / "tiny" / "card.md").exists()
+    full_run.main(["--config", str(config_file), "--resume"])
+    assert "| trained | 24 steps" in (folders / "tiny" / "card.md").read_text()
+
+
+def test_a_budget_may_change_until_the_learning_rate_falls(config_file, folders, capsys):
+    """Stable-decay is flat up to step 12 of 24: a run stopped there goes on for 80 steps."""
+    command = ["--config", str(config_file), "--train.evaluations", "24"]
+    full_run.main([*command, "--stop-after", "0.001s"])
+    flat = folders / "tiny" / "checkpoints"
+    longer = [*command, "--resume", "--budget", "80 steps"]
+    full_run.main([*longer, "--stop-after", "0.001s"])
+    assert [path.name for path in full_run.list_checkpoints(flat)][-1] == "step-0000002"
+    with pytest.raises(UserError, match="budget was '80 steps' and is now '3 steps', and the lear"):
+        full_run.main([*command, "--resume", "--budget", "3 steps"])
+    with pytest.raises(UserError, match=r"was started differently: train\.schedule"):
+        full_run.main([*longer, "--train.schedule", "cosine"])
+    full_run.main([*command, "--resume", "--budget", "6 steps"])
+    factors = [e["lr_factor"] for e in run_log.read_metrics(folders / "tiny") if "loss" in e]
+    assert len(factors) == 6 and factors[2] == 1 > factors[-1]
+
+
 def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, folders):
     full_run.main(["--config", str(config_file)])
     weights = full_run.list_checkpoints(folders / "tiny" / "checkpoints")[-1] / "model.safetensors"
@@ -319,6 +345,16 @@ def test_every_data_config_replaces_the_sources_of_a_run(name):
 def test_an_unknown_data_config_lists_the_known_ones():
     with pytest.raises(UserError, match="pick one of openwebtext, pg-19, tinystories"):
         parse("--config", "quick", "--data", "the-web")
+
+
+def test_a_field_wins_over_a_file_or_preset_wherever_it_stands():
+    before = parse("--budget", "20s", "--model.window=128", "--config", "quick", "--model", "base")
+    assert before.budget == "20s" and before.model.window == 128
+    assert before == parse(
+        "--model", "base", "--config=quick", "--model.window", "128", "--budget", "20s"
+    )
+    data = parse("--data.valid_fraction", "0.3", "--data=wikitext-2", "--config", "quick")
+    assert data.data.valid_fraction == 0.3 and data.data.sources[0].kind == "hub"
 
 
 def test_any_field_can_be_set_on_the_command_line():

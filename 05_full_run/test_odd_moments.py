@@ -112,6 +112,11 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
     assert find_checkpoint(out).name == "step-0000024"
 
 
+def test_the_last_checkpoint_can_be_the_best(finished):
+    """It is looked at on the windows of the other looks, and this loss falls to the end."""
+    assert best_checkpoint(finished / "checkpoints") == "step-0000024"
+
+
 def test_the_best_is_only_replaced_by_a_better_one(tmp_path):
     for name, value in (("a", 2.0), ("b", 3.0), ("c", float("nan")), ("d", 1.0)):
         note_best(tmp_path, name, value)

@@ -62,6 +62,17 @@ class Budget:
         return min(1.0, elapsed / self._seconds_for_steps)
 
     @property
+    def progress_before_step(self) -> float:
+        """Share that was over when the step in hand began: what the learning rate follows.
+
+        To be asked at the beginning of a step. The last of N steps stands at (N - 1) / N,
+        so that it still moves the weights.
+        """
+        if self.total_steps is not None:
+            return min(1.0, (self.step - 1) / self.total_steps)
+        return self.progress
+
+    @property
     def _seconds_for_steps(self) -> float:
         return self.total_seconds - min(self.reserve, MOST_RESERVED * self.total_seconds)
 

@@ -44,6 +44,14 @@ def write_card(run: Run, outcome: Outcome) -> Path:
     return run.folder / CARD_FILE
 
 
+def trained_steps(folder: Path) -> int | None:
+    """The steps that the card in a run's folder tells of; None if there is no card."""
+    if not (folder / CARD_FILE).is_file():
+        return None
+    told = re.search(r"\| trained \| ([\d,]+) steps", (folder / CARD_FILE).read_text("utf-8"))
+    return int(told[1].replace(",", "")) if told else None
+
+
 def public_arguments(arguments: list[str]) -> list[str]:
     """The arguments with every path cut to its last part: cards are published."""
     shown = []

@@ -60,7 +60,7 @@ def train(
     """
     clipping = clipping or Clipping()
     for step in budget.remaining_steps():
-        factor = schedule(budget.progress)
+        factor = schedule(budget.progress_before_step)
         scale_learning_rates(optimizers, factor)
         model.train()
         loss, tokens = strategy.gradient(model, batches, precision)

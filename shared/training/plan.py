@@ -20,8 +20,8 @@ from shared.training.budget import Budget
 from shared.training.clipping import Clipping
 from shared.training.loop import Record, train
 from shared.training.precision import Precision
-from shared.training.run import build_optimizers, build_schedule, model_for, pick_dtype
 from shared.training.run_config import RunConfig
+from shared.training.run_parts import build_optimizers, build_schedule, model_for, pick_dtype
 from shared.training.strategy import OneProcess
 
 MEASURED_TOKENS = 4096  # a micro-batch larger than this is measured in part

@@ -7,16 +7,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
 
-from shared.device import fastest_right_dtype, keep_freed_memory, measure_dtypes
+from shared.device import keep_freed_memory
 from shared.errors import UserError
 from shared.files import remove_folder
-from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
@@ -37,13 +35,19 @@ from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
 from shared.training.loop import Record, train
 from shared.training.loss import bits_per_byte, evaluate
-from shared.training.optimizer import build_adamw, build_muon
 from shared.training.precision import Precision
 from shared.training.processes import pick_strategy
-from shared.training.run_config import RunConfig, TrainConfig, differing_fields
+from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_log import rewind_metrics
+from shared.training.run_parts import (
+    build_batches,
+    build_optimizers,
+    build_schedule,
+    model_for,
+    pick_dtype,
+)
 from shared.training.sampler import continue_text
-from shared.training.schedule import warmup_cosine, warmup_stable_decay
+from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
 
 
@@ -65,6 +69,8 @@ class Run:
     strategy: OneProcess
     save_seconds: float = 0.0
     """what the last saving took"""
+    closing_seconds: float = 0.0
+    """what the samples and curves at the end will take"""
 
     def steps(self, tell: Callable[[str], object] = print) -> Iterator[Record]:
         """Trains; see `shared.training.loop.train`. What does not compile is told."""
@@ -100,6 +106,8 @@ class Run:
     def resume(self, tell: Callable[[str], object] = print) -> bool:
         """Goes on from the newest whole checkpoint, telling of broken ones; False if none.
 
+        The budget may be another one as long as the learning rate has not begun to fall.
+
         Raises:
             UserError: all are broken; or the config or a corpus is not the one the run was
                 started with.
@@ -109,17 +117,17 @@ class Run:
             return False
         saved = json.loads((found / RUN_FILE).read_text())
         hashes = saved.pop("corpora")
-        changes = differing_fields(saved, self.config)
+        budget = saved.pop("budget", self.config.budget)
+        changes = differing_fields({**saved, "budget": self.config.budget}, self.config)
         if hashes != self.corpus_hashes():
             changes.append("the text of its corpora has changed")
-        if changes:
-            raise UserError(
-                f"{self.folder} was started differently: {'; '.join(changes)}. "
-                "Put that back, or start another run with --out"
-            )
+        self._refuse(changes)
         # Building a model draws random numbers, so the generators are restored after it.
         self.strategy.load(self.model, load_weights(found).state_dict())
         restore_state(found, self._parts())
+        if budget != self.config.budget and self._rate_falls(budget):
+            change = f"budget was {budget!r} and is now {self.config.budget!r}"
+            self._refuse([f"{change}, and the learning rate falls already"])
         self.strategy.barrier()
         if self.strategy.is_main:
             for checkpoint in list_checkpoints(found.parent):
@@ -127,6 +135,23 @@ class Run:
                     remove_folder(checkpoint)
             rewind_metrics(self.folder, self.budget.step)
         return True
+
+    def _refuse(self, changes: list[str]) -> None:
+        if changes:
+            raise UserError(
+                f"{self.folder} was started differently: {'; '.join(changes)}. "
+                "Put that back, or start another run with --out"
+            )
+
+    def _rate_falls(self, earlier_budget: str) -> bool:
+        """Whether it does at this moment, under that budget or under the one of now."""
+        earlier, settings = parse_budget(earlier_budget), self.config.train
+        earlier.load_state_dict(self.budget.state_dict())
+        schedule = build_schedule(settings)
+        return any(
+            schedule(progress) < warmup(progress, settings.warmup)
+            for progress in (earlier.progress, self.budget.progress)
+        )
 
     def validate(self, max_windows: int | None = None) -> dict[str, float]:
         """Bits per byte of each corpus that has validation text, by the corpus's name."""
@@ -211,39 +236,3 @@ def build_run(
         batches=build_batches(corpora, config), budget=budget, precision=precision,
         clipping=Clipping(config.train.max_grad_norm, config.train.skip_above), strategy=strategy,
     )  # fmt: skip
-
-
-def model_for(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's config with what follows from the tokenizer: V, and where documents begin."""
-    start = tokenizer.end_of_text if config.data.within_documents else None
-    return replace(config.model, vocab_size=tokenizer.vocab_size, document_start=start)
-
-
-def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
-    """Batches of the corpora, mixed by their sources' weights."""
-    arrays = [corpus.train for corpus in corpora]
-    weights = [corpus.source.weight for corpus in corpora]
-    sizes = config.train.batch_size, config.model.context_length
-    return Batches(arrays, weights, *sizes, seed=config.seed)
-
-
-def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The named dtype, or for "auto" the fastest one that measures right (a second's work)."""
-    if precision != "auto":
-        return getattr(torch, precision)
-    return fastest_right_dtype(measure_dtypes(device))
-
-
-def build_optimizers(model: Transformer, settings: TrainConfig) -> list[Optimizer]:
-    """The optimizers that `settings` name."""
-    if settings.optimizer == "adamw":
-        return build_adamw(model, settings.learning_rate, settings.weight_decay)
-    rates = settings.learning_rate, settings.muon_learning_rate
-    return build_muon(model, *rates, settings.weight_decay)
-
-
-def build_schedule(settings: TrainConfig) -> Callable[[float], float]:
-    """Progress -> learning-rate factor, as `settings` name it."""
-    if settings.schedule == "cosine":
-        return partial(warmup_cosine, warmup_share=settings.warmup)
-    return partial(warmup_stable_decay, warmup_share=settings.warmup, decay_share=settings.decay)

@@ -4,17 +4,14 @@ The sentences below each field are what `full_run.py --help` prints.
 Promoted by 05_full_run.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 
 from shared.errors import UserError
 from shared.model.config import ModelConfig
-from shared.model.presets import PRESETS
 from shared.text.sources import Source, source_of_path
 from shared.training.trackers import Kind
 
@@ -147,84 +144,6 @@ class RunConfig:
             raise UserError("compile works in one process: leave it out, or set strategy to one")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
-
-
-def build_parser(configs: Path) -> ArgumentParser:
-    """The command line of a run: `--config`, `--data` and every field of `RunConfig`."""
-    parser = ArgumentParser(
-        description="Trains a model; any field can be set on the command line.", allow_abbrev=False
-    )
-    known = ", ".join(config_names(configs))
-    parser.add_argument("--config", action="config", help=f"one of {known}, or a .yaml file")
-    parser.add_class_arguments(RunConfig, sub_configs=True)
-    return parser
-
-
-def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
-    """Replaces the names after `--config`, `--data` and `--model` by what they stand for.
-
-    That is a file's path for the first two, a preset's fields for the last.
-
-    Raises:
-        UserError: neither a known name nor a file.
-    """
-    meanings = {
-        "--config": lambda name: str(config_path(name, configs)),
-        "--data": lambda name: str(config_path(name, configs / "data")),
-        "--model": preset_fields,
-    }
-    resolved, flag = [], ""
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if flag in meanings:
-            resolved.append(meanings[flag](argument))
-        elif name in meanings and equals:
-            resolved += [name, meanings[name](value)]
-        else:
-            resolved.append(argument)
-        flag = argument
-    return resolved
-
-
-def preset_fields(name: str) -> str:
-    """A preset's fields as JSON, but for the vocabulary, which follows the tokenizer.
-
-    JSON and .yaml files are left as they are.
-
-    Raises:
-        UserError: no such preset.
-    """
-    if name.startswith("{") or name.endswith((".yaml", ".yml", ".json")):
-        return name
-    if name not in PRESETS:
-        raise UserError(f"no preset {name!r}: pick one of {', '.join(PRESETS)}, or give a .yaml")
-    fields_of = asdict(PRESETS[name])
-    del fields_of["vocab_size"]
-    return json.dumps(fields_of)
-
-
-def config_names(configs: Path) -> list[str]:
-    """Names of the configs in a folder."""
-    return sorted(path.stem for path in configs.glob("*.yaml"))
-
-
-def config_path(name: str, configs: Path) -> Path:
-    """The file of a config given by name or path.
-
-    Raises:
-        UserError: neither a known name nor a file.
-    """
-    for path in (configs / f"{name}.yaml", Path(name).expanduser()):
-        if path.is_file():
-            return path.resolve()
-    known = ", ".join(config_names(configs))
-    raise UserError(f"no config {name!r}: pick one of {known}, or give the path of a .yaml file")
-
-
-def to_run_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
-    """The parsed namespace as a `RunConfig`; other options of the parser are ignored."""
-    built = parser.instantiate(namespace)
-    return RunConfig(**{item.name: built[item.name] for item in fields(RunConfig)})
 
 
 def differing_fields(old: dict[str, Any], new: RunConfig) -> list[str]:

@@ -1,0 +1,57 @@
+"""The parts of a run that its config alone decides: sizes, dtype, batches, optimizers, schedule.
+
+Promoted by 05_full_run.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch.optim import Optimizer
+
+from shared.device import fastest_right_dtype, measure_dtypes
+from shared.model.config import ModelConfig
+from shared.model.transformer import Transformer
+from shared.text.batches import Batches
+from shared.text.token_file import Corpus
+from shared.text.tokenizer_file import Tokenizer
+from shared.training.optimizer import build_adamw, build_muon
+from shared.training.run_config import RunConfig, TrainConfig
+from shared.training.schedule import warmup_cosine, warmup_stable_decay
+
+
+def model_for(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's config with what follows from the tokenizer: V, and where documents begin."""
+    start = tokenizer.end_of_text if config.data.within_documents else None
+    return replace(config.model, vocab_size=tokenizer.vocab_size, document_start=start)
+
+
+def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
+    """Batches of the corpora, mixed by their sources' weights."""
+    arrays = [corpus.train for corpus in corpora]
+    weights = [corpus.source.weight for corpus in corpora]
+    sizes = config.train.batch_size, config.model.context_length
+    return Batches(arrays, weights, *sizes, seed=config.seed)
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The named dtype, or for "auto" the fastest one that measures right (a second's work)."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    return fastest_right_dtype(measure_dtypes(device))
+
+
+def build_optimizers(model: Transformer, settings: TrainConfig) -> list[Optimizer]:
+    """The optimizers that `settings` name."""
+    if settings.optimizer == "adamw":
+        return build_adamw(model, settings.learning_rate, settings.weight_decay)
+    rates = settings.learning_rate, settings.muon_learning_rate
+    return build_muon(model, *rates, settings.weight_decay)
+
+
+def build_schedule(settings: TrainConfig) -> Callable[[float], float]:
+    """Progress -> learning-rate factor, as `settings` name it."""
+    if settings.schedule == "cosine":
+        return partial(warmup_cosine, warmup_share=settings.warmup)
+    return partial(warmup_stable_decay, warmup_share=settings.warmup, decay_share=settings.decay)
