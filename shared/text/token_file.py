@@ -28,7 +28,7 @@ from shared.text.splits import TRAIN, VALIDATION, split_documents
 from shared.text.tokenizer_file import Tokenizer
 
 DATA_VARIABLE = "TINY_LLM_DATA"  # an environment variable: another folder for token files
-FORMAT = 1  # raise it when the meaning of the files changes
+FORMAT = 2  # raise it when the meaning of the files changes
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,6 @@ def _write_ids(
     files = {split: open(partial / f"{split}.bin", "wb") for split in splits}
     try:
         for _, data, split in split_documents(documents, valid_fraction):
-            if not data:
-                continue
             encoded = tokenizer.encode(data).astype(dtype, copy=False).tobytes() + end
             files[split].write(encoded)
             digests[split].update(encoded)
