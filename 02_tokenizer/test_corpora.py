@@ -317,7 +317,7 @@ def test_a_corpus_half_written_or_of_an_older_format_is_rebuilt(damage, notes, t
     elif damage == "torn":
         (place / "manifest.json").write_text('{"format": 2, "ids"')
     else:
-        older = json.dumps(whole.manifest | {"format": 1})
+        older = json.dumps(whole.manifest | {"format": whole.manifest["format"] - 1})
         (place / "manifest.json").write_text(older)
     again = load_corpus(notes, tmp_path / "data", tokenizer, 0.2)
     assert bytes(again.train) == expected and again.manifest == whole.manifest

@@ -109,9 +109,10 @@ def test_a_zip_of_one_subfolder_keeps_its_name(tmp_path):
     assert names_and_bytes(path) == names_and_bytes(tmp_path / "vault")
 
 
-@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-of-that-name/notes", "nul\0"])
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-of-that-name/notes", "nul\0", ""])
 def test_what_can_be_no_path_is_one_line(path):
-    with pytest.raises(UserError, match=r"cannot be a path here|no such file"):
+    """The empty one comes from a shell variable that is not set: it is not the current folder."""
+    with pytest.raises(UserError, match=r"cannot be a path here|no such file|path is empty"):
         list_tree(path, (".md",))
 
 
@@ -136,6 +137,33 @@ def test_links_pipes_hidden_folders_and_empty_files_are_passed_over_and_told(tmp
         ("itself.md", "dangling link"), ("pipe.md", "not a regular file"),
         ("sub/empty.md", "empty"), ("sub/loop", "link to a folder"),
     ]  # fmt: skip
+
+
+def skips_of(spec: str, data: Path) -> list[tuple[str, str]]:
+    told: list[tuple[str, str]] = []
+    load_corpus(Source(spec), data, ByteTokenizer(), 0.1, on_skip=lambda *skip: told.append(skip))
+    return told
+
+
+def test_what_is_passed_over_is_told_each_time_a_corpus_is_opened(vault, tmp_path):
+    (vault / "empty.md").write_text("")
+    odd = os.fsdecode(b"caf\xe9.md")  # no UTF-8
+    (vault / odd).symlink_to(vault / "nowhere.md")
+    for _ in range(2):
+        told = skips_of(f"markdown:{vault}", tmp_path / "data")
+        assert sorted(told) == [(odd, "dangling link"), ("empty.md", "empty")]
+
+
+def test_text_that_only_another_source_would_read_is_told(vault, tmp_path):
+    before = skips_of(f"markdown:{vault}", tmp_path / "data")
+    for name in ("a.txt", "deep/b.TEXT", "c.jsonl", "picture.png"):
+        (vault / name).write_text("{}")
+    reason = "not markdown (a source {}:PATH would read it)"
+    expected = [("a.txt", "text"), ("c.jsonl", "jsonl"), ("deep/b.TEXT", "text")]
+    for path in (vault, zip_of(vault, tmp_path / "vault.zip")):
+        told = skips_of(f"markdown:{path}", tmp_path / "data")
+        assert sorted(told) == [(name, reason.format(kind)) for name, kind in expected]
+    assert skips_of(f"text:{vault / 'a.md'}", tmp_path / "data") == before == []
 
 
 def test_an_unreadable_file_is_passed_over_and_the_rest_is_read(tmp_path, monkeypatch):

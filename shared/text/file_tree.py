@@ -38,12 +38,19 @@ def existing(path: str | Path) -> Path:
     """The path with `~` resolved.
 
     Raises:
-        UserError: nothing is there.
+        UserError: nothing is there, or the path is "", which would mean the current folder.
     """
+    if not str(path):
+        raise UserError("the path is empty: name a file or folder (is a shell variable not set?)")
     path = user_path(path)
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     return path
+
+
+def is_tree(path: Path) -> bool:
+    """True for what holds many files: a folder or a .zip."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def list_tree(

@@ -21,7 +21,7 @@ from shared.text.corpora import (
     read_markdown,
     read_text,
 )
-from shared.text.file_tree import OnSkip, existing, ignore_skips, list_tree
+from shared.text.file_tree import OnSkip, existing, ignore_skips, is_tree, list_tree
 from shared.text.hub import read_hub
 from shared.text.primer import PRIMER_PATH, read_primer
 from shared.text.python_docs import read_python_docs
@@ -70,9 +70,8 @@ def source_of_path(path: str | Path, weight: float = 1.0) -> Source:
     """
     path = existing(path)
     for kind, suffixes in FILE_KINDS.items():
-        tree = path.is_dir() or path.suffix.lower() == ".zip"
         named_so = path.name.lower().endswith(suffixes)
-        if (kind != "jsonl" and list_tree(path, suffixes)) if tree else named_so:
+        if (kind != "jsonl" and list_tree(path, suffixes)) if is_tree(path) else named_so:
             return Source(f"{kind}:{path}", weight)
     raise UserError(
         f"{path}: expected a folder or .zip with .md or .txt files, or one such or .jsonl file"
@@ -110,6 +109,16 @@ def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
                 document_start=source.document_start,
             )
     raise UserError(f"unknown source {source.spec!r}; the kinds are: {KINDS}")
+
+
+def tell_other_kinds(source: Source, on_skip: OnSkip) -> None:
+    """Tells of the files in a source's folder or .zip that only another source would read."""
+    if source.kind not in FILE_KINDS or not is_tree(existing(source.argument)):
+        return
+    for kind, suffixes in FILE_KINDS.items():
+        if kind != source.kind:
+            for file in list_tree(source.argument, suffixes):
+                on_skip(file.name, f"not {source.kind} (a source {kind}:PATH would read it)")
 
 
 def fingerprint(source: Source) -> str:

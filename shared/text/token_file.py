@@ -23,7 +23,7 @@ from shared.errors import UserError
 from shared.files import atomic_folder, user_path
 from shared.text.corpora import Document
 from shared.text.file_tree import OnSkip, ignore_skips
-from shared.text.sources import Source, fingerprint, read_source
+from shared.text.sources import Source, fingerprint, read_source, tell_other_kinds
 from shared.text.splits import TRAIN, VALIDATION, split_documents
 from shared.text.tokenizer_file import Tokenizer
 
@@ -76,7 +76,7 @@ def load_corpus(
 
     Args:
         on_bytes: called with the bytes of each document as it is written.
-        on_skip: called with name and reason of each file that is passed over then.
+        on_skip: called with name and reason of each file that was passed over then, or is now.
 
     Raises:
         UserError: the source cannot be read, or holds no text.
@@ -89,9 +89,11 @@ def load_corpus(
         "valid_fraction": valid_fraction,
     }
     if not _is_whole(place, wanted):
-        documents = read_source(source, on_skip)
-        _write(place, source, documents, tokenizer, wanted, on_bytes)
+        _write(place, source, tokenizer, wanted, on_bytes)
     manifest = json.loads((place / "manifest.json").read_text())
+    for name, reason in manifest["skipped"]:
+        on_skip(name, reason)
+    tell_other_kinds(source, on_skip)
     dtype = np.dtype(manifest["dtype"])
     return Corpus(source, _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype), manifest)
 
@@ -124,16 +126,17 @@ def _is_whole(place: Path, wanted: dict[str, Any]) -> bool:
 def _write(
     place: Path,
     source: Source,
-    documents: Iterator[Document],
     tokenizer: Tokenizer,
     wanted: dict[str, Any],
     on_bytes: Callable[[int], None],
 ) -> None:
+    skipped: list[tuple[str, str]] = []
+    documents = read_source(source, lambda *skip: skipped.append(skip))
     with atomic_folder(place) as partial:
         counts = _write_ids(partial, documents, tokenizer, wanted["valid_fraction"], on_bytes)
         if not counts["ids"][TRAIN]:
             raise UserError(f"source {source.spec!r} holds no text to train on")
-        manifest = {"source": public_name(source), **wanted, **counts}
+        manifest = {"source": public_name(source), **wanted, **counts, "skipped": skipped}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2))
 
 
