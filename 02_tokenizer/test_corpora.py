@@ -160,6 +160,7 @@ SCHEMAS = {
              {"streaming": True, "max_bytes": 100}, ("train", "validation", "test")),
     "TinyStories": ({"text": "Once."}, {"streaming": True}, ("train", "validation")),
     "openwebtext": ({"text": "A page."}, {"streaming": True}, ("train",)),
+    "bookcorpusopen": ({"title": "T", "text": "A book."}, {"streaming": True}, ("train",)),
     "wikipedia": ({"id": "1", "url": "u", "title": "T", "text": "An article."}, {"streaming": True},
                   ("train",)),
 }  # fmt: skip
@@ -176,6 +177,16 @@ def test_each_known_data_set_is_read_from_parquet_in_its_own_schema(name, tmp_pa
     official = ["train", "validation"] if "validation" in splits else [None]  # none: by hash
     assert [d.split for d in documents] == [split for split in official for _ in range(2)]
     assert all(d.data == row["text"].encode() for d in documents)
+
+
+def test_the_parts_of_a_data_set_can_be_read_as_the_one_text_they_were(tmp_path):
+    """As tiny Shakespeare: a row in each of three parts, whose last tenth is to validate."""
+    for part, text in (("train", "To be, or "), ("validation", "not "), ("test", "to be")):
+        table = pyarrow.Table.from_pylist([{"text": text}])
+        parquet.write_table(table, tmp_path / f"{part}-00000-of-00001.parquet")
+    source = Source(f"hub:{tmp_path}::train+validation+test", document_start="(?!)")
+    name = "train+validation+test/000000000"
+    assert list(read_source(source)) == [Document(name, b"To be, or not to be")]
 
 
 def test_a_download_that_breaks_off_says_to_run_again(monkeypatch):

@@ -340,10 +340,18 @@ def test_every_data_config_replaces_the_sources_of_a_run(name):
     assert hub.kind == "hub" and primer.spec == "primer" and config.data.path_weight == 2
     assert config.model == parse("--config", "quick").model
     assert hub.max_bytes is None or hub.streaming
+    for page in (HERE.parent / "README.md", HERE / "notes.md"):
+        assert f"`{name}`" in page.read_text(encoding="utf-8")
+
+
+def test_tiny_shakespeare_holds_back_what_the_race_does():
+    by_name = parse("--config", "quick", "--data", "tinyshakespeare")
+    race = parse("--config", "shakespeare", "--data.path", "tinyshakespeare.txt")
+    assert by_name.data.valid_fraction == race.data.valid_fraction
 
 
 def test_an_unknown_data_config_lists_the_known_ones():
-    with pytest.raises(UserError, match="pick one of openwebtext, pg-19, tinystories"):
+    with pytest.raises(UserError, match="pick one of bookscorpus, openwebtext, pg-19"):
         parse("--config", "quick", "--data", "the-web")
 
 

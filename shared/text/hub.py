@@ -18,6 +18,7 @@ OFFICIAL_SPLITS = {"train": "train", "validation": "validation", "valid": "valid
 def read_hub(
     dataset: str,
     config: str | None = None,
+    splits: str | None = None,
     *,
     text_field: str = "text",
     streaming: bool = False,
@@ -29,17 +30,19 @@ def read_hub(
     Args:
         dataset: a name such as `Salesforce/wikitext`.
         config: one of its configurations, such as `wikitext-103-raw-v1`.
+        splits: such as `train+validation+test`: these are read as one, with no official
+            split left. None: all but `test` are read, each as what it is.
         text_field: the column that holds the text.
         streaming: read over the network as needed rather than download it all first.
         max_bytes: stop each split after this many bytes of text.
         document_start: a regular expression; a row that matches starts a new document
             and other rows continue it (wikitext has one row a line). None: a row is
-            a document.
+            a document. `(?!)`, which matches nothing, makes one document of all rows.
 
     Raises:
         UserError: offline, no such data set, or no such text field.
     """
-    loaded = _load(dataset, config, streaming)
+    loaded = _load(dataset, config, splits, streaming)
     official = any(OFFICIAL_SPLITS.get(name) == "validation" for name in loaded)
     for split_name, rows in loaded.items():
         if split_name == "test":
@@ -49,16 +52,20 @@ def read_hub(
         yield from _documents(_joined(texts, document_start), split_name, split, max_bytes)
 
 
-def _load(dataset: str, config: str | None, streaming: bool) -> dict[str, Iterable[dict]]:
+def _load(
+    dataset: str, config: str | None, splits: str | None, streaming: bool
+) -> dict[str, Iterable[dict]]:
     from datasets import load_dataset  # takes two seconds to import: only when asked for
 
     try:
-        loaded = load_dataset(dataset, config, streaming=streaming)
+        loaded = load_dataset(dataset, config, split=splits, streaming=streaming)
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         raise UserError(
             f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? "
             "These need no network: python-docs, primer, markdown:, text:, jsonl:"
         ) from error
+    if splits is not None:
+        return {splits: loaded}
     return {str(name): loaded[name] for name in loaded}
 
 

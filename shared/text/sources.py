@@ -26,7 +26,7 @@ from shared.text.hub import read_hub
 from shared.text.primer import PRIMER_PATH, read_primer
 from shared.text.python_docs import read_python_docs
 
-KINDS = "python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG]"
+KINDS = "python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG[:SPLITS]]"
 FILE_KINDS = {"markdown": MARKDOWN_SUFFIXES, "text": TEXT_SUFFIXES, "jsonl": JSONL_SUFFIXES}
 
 
@@ -35,7 +35,7 @@ class Source:
     """One corpus and how much of each batch it fills."""
 
     spec: str
-    """python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE or hub:DATASET[:CONFIG]"""
+    """python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG[:SPLITS]]"""
     weight: float = 1.0
     """share of the training windows, relative to the other sources"""
     text_field: str = "text"
@@ -99,10 +99,11 @@ def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
         case "jsonl":
             return read_jsonl(argument, source.text_field)
         case "hub":
-            dataset, _, config = argument.partition(":")
+            dataset, config, splits = [*argument.split(":", 2), "", ""][:3]
             return read_hub(
                 dataset,
                 config or None,
+                splits or None,
                 text_field=source.text_field,
                 streaming=source.streaming,
                 max_bytes=source.max_bytes,
