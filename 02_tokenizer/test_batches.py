@@ -22,13 +22,17 @@ def test_every_window_can_be_drawn_and_none_reaches_past_the_end():
     assert starts == {0, 1, 2}
 
 
-def test_a_round_brings_every_id_once_and_the_next_cuts_elsewhere():
-    batches = Batches([np.arange(1010)], [1.0], batch_size=10, context_length=10, seed=0)
-    rounds = [torch.cat([next(batches)[0] for _ in range(10)]) for _ in range(4)]
-    for windows in rounds:  # 100 windows of 10 ids
-        assert len(windows.unique()) == 1000
-        assert (windows[:, 0].diff() != 10).any()  # in no order
-    assert len({int(windows[:, 0].min()) for windows in rounds}) > 1
+@pytest.mark.parametrize(("size", "length"), [(1010, 10), (40, 16)])
+def test_a_round_brings_all_but_the_ends_once_and_the_next_cuts_elsewhere(size, length):
+    batches, starts = Batches([np.arange(size)], [1.0], 1, length, seed=0), []
+    for number in range(4):
+        starts.append([])
+        while batches.rounds[0][0] == number:
+            starts[number].append(int(next(batches)[0][0, 0]))
+        assert sorted(starts[number]) == list(range(min(starts[number]), size - length, length))
+        assert min(starts[number]) < length
+    assert starts[0] != sorted(starts[0]) or len(starts[0]) == 1
+    assert len({min(one) for one in starts}) > 1
 
 
 def test_a_position_saved_by_version_0_1_0_is_still_read():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from batch_search import measured
+from power_law import RULE
 from rich.console import Console
 from rich.table import Table
 
@@ -12,21 +13,24 @@ from shared.training.run_config import RunConfig
 
 def print_plans(configs: dict[str, Callable[[], RunConfig]], console: Console) -> None:
     """Builds each named config, measures it in a process of its own, and prints one table."""
-    table = Table(title="six hours on this machine")
-    for column in ("config", "parameters", "tokens/s", "tokens in 6 h", "memory", "fits"):
-        table.add_column(column, justify="left" if column == "config" else "right")
+    rule = f"rule of thumb: {RULE} tokens a parameter, each some four bytes of text"
+    table = Table(title="six hours on this machine", caption=rule, collapse_padding=True)
+    table.add_column("config", no_wrap=True)
+    for column in ("parameters", "tokens/s", "tokens in 6 h", "a parameter", "memory", "fits"):
+        table.add_column(column, justify="right", no_wrap=column == "parameters")
     refused = []
     for name, config in configs.items():
         try:
             with console.status(f"measuring {name}"):
                 plan = measured(config())
         except UserError as error:
-            table.add_row(name, "-", "-", "-", "-", "see below")
+            table.add_row(name, "-", "-", "-", "-", "-", "see below")
             refused.append(f"{name}: {error}")
             continue
         table.add_row(
             name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
-            f"{plan.tokens_seen() / 1e6:,.0f} M", f"{plan.memory / 2**30:.1f} GiB",
+            f"{plan.tokens_seen() / 1e6:,.0f} M", f"{plan.tokens_per_parameter():,.1f}",
+            f"{plan.memory / 2**30:.1f} GiB",
             "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
         )  # fmt: skip
     console.print(table)

@@ -341,7 +341,7 @@ def test_every_data_config_replaces_the_sources_of_a_run(name):
     assert config.model == parse("--config", "quick").model
     assert hub.max_bytes is None or hub.streaming
     for page in (HERE.parent / "README.md", HERE / "notes.md"):
-        assert f"`{name}`" in page.read_text(encoding="utf-8")
+        assert f"{name}`" in page.read_text(encoding="utf-8")
 
 
 def test_tiny_shakespeare_holds_back_what_the_race_does():
@@ -468,6 +468,7 @@ def test_a_plan_measures_and_judges(config_file):
     plan = measure_plan(parse("--config", str(config_file)), steps=2)
     assert plan.tokens_per_second > 0
     assert plan.tokens_seen(6) == pytest.approx(plan.tokens_per_second * 21600)
+    assert plan.tokens_per_parameter(6) == pytest.approx(plan.tokens_seen(6) / plan.parameters)
     assert plan.fits and plan.memory > 16 * plan.parameters
     assert not Plan(1, 1.0, fixed=41, per_window=10, windows=4, available=100).fits
 
@@ -481,6 +482,7 @@ def test_a_plan_of_all_configs_has_a_row_for_each(monkeypatch, capsys):
     for path in CONFIGS.glob("*.yaml"):
         assert path.stem in shown
     assert "shakespeare: data.sources is empty" in shown
+    assert f"{7 * 6 * 3600 / 1000:.1f}" in shown  # tokens a parameter
 
 
 def test_the_largest_micro_batch_fits_and_divides_the_step():

@@ -16,9 +16,9 @@ from shared.errors import UserError
 class Batches:
     """Endless batches drawn from several corpora by weight.
 
-    Each corpus is read in rounds (epochs). A round cuts it into windows, at other places
-    than the round before, and goes through them in random order: no text comes a
-    second time before all has come once.
+    Each corpus is read in rounds (epochs). A round cuts it into windows side by side, at
+    other places than the round before, and goes through them once in random order. Fewer
+    than T ids at either end fill no window and wait for a later round.
 
     Args:
         corpora: arrays of ids, each of shape (number of ids,); memory maps are fine.

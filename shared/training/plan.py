@@ -57,6 +57,10 @@ class Plan:
         """Training targets in that time."""
         return self.tokens_per_second * hours * 3600
 
+    def tokens_per_parameter(self, hours: float = 6.0) -> float:
+        """Training targets in that time for each parameter (a byte of text each, with bytes)."""
+        return self.tokens_seen(hours) / self.parameters
+
     def largest_batch(self, together: int) -> int:
         """The largest micro-batch that fits and divides the `together` windows of a step.
 
