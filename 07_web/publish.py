@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from text_spans import SPAN, first_shared_span
 
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_folder
 from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE
 from shared.text.bpe import BPETokenizer
 from shared.text.sources import Source
+from shared.text.text_spans import SPAN, first_shared_span
 from shared.text.token_file import Corpus, data_folder, load_corpus
 from shared.text.tokenizer import ByteTokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer

@@ -11,13 +11,13 @@ import publish
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from text_spans import SPAN, first_shared_span, window_hashes
 
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_training import train_bpe
 from shared.text.sources import Source
+from shared.text.text_spans import SPAN, first_shared_span, window_hashes
 from shared.text.token_file import load_corpus
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import save_checkpoint
@@ -53,7 +53,7 @@ def test_it_agrees_with_a_plain_search(before, after, span):
 
 
 def test_a_span_across_two_pieces_is_found(monkeypatch):
-    monkeypatch.setattr("text_spans.CHUNK", 100)
+    monkeypatch.setattr("shared.text.text_spans.CHUNK", 100)
     training = np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8)
     for start in (0, 60, 99, 100, 137, 936):
         span = training[start : start + SPAN].tobytes()
@@ -63,7 +63,7 @@ def test_a_span_across_two_pieces_is_found(monkeypatch):
 
 @pytest.mark.parametrize("chunk", [8, 100, 1 << 22])
 def test_a_span_is_found_however_the_text_was_cut_into_tokens(chunk, monkeypatch):
-    monkeypatch.setattr("text_spans.CHUNK", chunk)
+    monkeypatch.setattr("shared.text.text_spans.CHUNK", chunk)
     tokenizer = train_bpe([SECRET * 3], 330)
     text = b"".join(b"%d, " % (n * n) for n in range(200))
     end = [tokenizer.end_of_text]

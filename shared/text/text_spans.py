@@ -1,4 +1,7 @@
-"""Shared spans: does one body of bytes repeat another's, word for word?"""
+"""Shared spans: does one body of bytes repeat another's, word for word?
+
+Promoted by 02_tokenizer.
+"""
 
 from collections.abc import Callable, Iterator
 
