@@ -32,6 +32,7 @@ TABLE = {
     "training.run_config": 5, "training.run_options": 5, "training.run_log": 5, "training.run": 5,
     "training.run_parts": 5, "training.card": 5, "training.plan": 5,
     "training.compiled": 5, "training.stop_signal": 5, "training.trackers": 5,
+    "training.counting_model": 4,
     "training.distributed": 5, "training.processes": 5,
     "chat.sampling": 6, "chat.kv_cache": 6, "chat.generation": 6, "chat.session": 6,
 }  # fmt: skip
