@@ -20,6 +20,7 @@ TABLE = {
     "text.token_file": 2, "text.batches": 2, "text.transcript": 2, "text.pretokens": 2,
     "text.bpe": 2, "text.own_tokenizer": 2, "text.bpe_training": 2, "text.bpe_files": 2,
     "text.tokenizer_file": 2, "text.pretrained": 2, "text.text_spans": 2,
+    "text.byte_table": 2, "text.repeats": 2,
     "model.config": 3, "model.norms": 3, "model.positions": 3, "model.causal_attention": 3,
     "model.sliding_window": 3, "model.row_blocks": 3, "model.moe": 3,
     "model.feedforward": 3, "model.transformer": 3, "model.weights": 3,
