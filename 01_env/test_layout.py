@@ -35,6 +35,7 @@ TABLE = {
     "training.compiled": 5, "training.stop_signal": 5, "training.trackers": 5,
     "training.counting_model": 4,
     "training.distributed": 5, "training.processes": 5,
+    "training.yardsticks": 5, "training.validation": 5,
     "chat.sampling": 6, "chat.kv_cache": 6, "chat.generation": 6, "chat.session": 6,
 }  # fmt: skip
 ROOMS = ["", "text", "model", "training", "chat"]

@@ -100,12 +100,13 @@ def test_bits_per_byte_of_knowing_nothing_is_eight():
     assert bits_per_byte(math.log(256), bytes_per_token=4) == pytest.approx(2)
 
 
-def test_evaluation_counts_every_token_once(tiny_model):
+def test_evaluation_gives_the_loss_of_every_token_once_and_in_order(tiny_model):
     ids = torch.randint(256, (3, 9))
-    whole = evaluate(tiny_model, [(ids[:, :-1], ids[:, 1:])], CPU)
-    uneven = [(ids[:2, :-1], ids[:2, 1:]), (ids[2:, :-1], ids[2:, 1:])]
-    assert evaluate(tiny_model, uneven, CPU) == pytest.approx(whole, rel=1e-5)
-    assert math.isnan(evaluate(tiny_model, [], CPU))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    expected = F.cross_entropy(tiny_model(inputs).transpose(1, 2), targets, reduction="none")
+    uneven = [(inputs[:2], targets[:2]), (inputs[2:], targets[2:])]
+    torch.testing.assert_close(evaluate(tiny_model, uneven, CPU), expected.detach().flatten())
+    assert evaluate(tiny_model, [], CPU).shape == (0,)
 
 
 # --- optimizer and schedule

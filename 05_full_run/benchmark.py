@@ -48,8 +48,8 @@ from shared.model.counting import training_flops
 from shared.model.presets import PRESETS
 from shared.training.card import public_arguments
 from shared.training.plan import planned_model
+from shared.training.precision import pick_dtype
 from shared.training.run_config import RunConfig
-from shared.training.run_parts import pick_dtype
 
 SECTIONS = ("train", "generate", "loss", "profile")
 NANOGPT_LINE = r"^iter \d+: loss \S+, time (?P<ms>[\d.]+)ms"

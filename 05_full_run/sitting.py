@@ -23,6 +23,7 @@ from shared.training.run import Run
 from shared.training.run_log import CURVES_FILE, append_metrics, draw_curves
 from shared.training.stop_signal import stop_signal
 from shared.training.trackers import open_tracker
+from shared.training.validation import Scores, mean_bits, score_corpora, shown
 
 SAMPLE_PROMPTS = ("user: hello\nassistant:", "user: what are you?\nassistant:", "The ")
 
@@ -156,22 +157,31 @@ def note_if_best(run: Run, saved: Path, validation: dict[str, float]) -> None:
 
 def finish(run: Run, arguments: list[str], log: Log) -> None:
     """Validates on everything, draws the curves, writes the card."""
-    validation = run.validate()
-    log({"step": run.budget.step, "validation": validation})
+    losses = run.validation_losses()
+    log({"step": run.budget.step, "validation": mean_bits(run.corpora, losses)})
     samples = [(prompt, run.sample(prompt, SAMPLED)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
     if not run.strategy.is_main:
         return
     draw_curves(run.folder, run.folder.name)
-    settings = run.config.train
-    per_step = settings.batch_size * settings.accumulation * run.config.model.context_length
+    seconds, settings = run.budget.elapsed, run.config.train
+    with console.status("the same text, guessed by counting and by xz"):
+        scores = score_corpora(run.tokenizer, run.corpora, losses)
+    tokens = settings.batch_size * settings.accumulation * run.config.model.context_length
     command = shlex.join(["python", "05_full_run/full_run.py", *public_arguments(arguments)])
-    card = write_card(run, Outcome(command, validation, run.budget.step * per_step, samples))
-    for name, value in validation.items():
-        console.print(f"validation of {name}: {value:.4f} bits per byte", highlight=False)
+    outcome = Outcome(command, scores, run.budget.step * tokens, seconds, samples)
+    card = write_card(run, outcome)
+    for one in scores:
+        console.print(told_scores(one), highlight=False)
     console.print(
-        f"trained {run.budget.step} steps in {run.budget.elapsed:.0f} s; see {card}",
-        highlight=False,
+        f"trained {run.budget.step} steps in {seconds:.0f} s; see {card}", highlight=False
     )
+
+
+def told_scores(scores: Scores) -> str:
+    """The model beside the yardsticks, a line each."""
+    lines = [f"validation of {scores.corpus}, bits per byte"]
+    lines += [f"  {who:28} {shown(bits)}" for who, bits in scores.figures.items()]
+    return "\n".join([*lines, f"  {scores.repeated:.1%} of it repeats training text"])
 
 
 def entry_of(record: Record, run: Run) -> dict[str, float]:

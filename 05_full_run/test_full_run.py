@@ -63,7 +63,7 @@ def parse(*arguments: str) -> RunConfig:
     return to_run_config(parser, parser.parse_args(resolve_config_names(list(arguments), CONFIGS)))
 
 
-def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders):
+def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders, capsys):
     full_run.main(["--config", str(config_file)])
     folder = folders / "tiny"
     assert {path.name for path in folder.iterdir()} == {
@@ -85,6 +85,18 @@ def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders):
     ):
         assert fact in card
     assert str(config_file.parent) not in card  # a card is published: no folder of its owner
+    last_lines = capsys.readouterr().out.partition("validation of text:text.txt,")[2]
+    for told in (card.replace("|", " "), last_lines):  # the text is one sentence, again and again
+        for who, bits in {
+            "this model": f"{validated[-1]:.3f}",
+            "this model, without repeats": "–",
+            "counting model, order 5": r"\d\.\d{3}",
+            "xz, training text first": r"\d\.\d{3}",
+            "counting bytes": r"4\.\d{3}",
+            "knowing nothing": "8.000",
+        }.items():
+            assert re.search(rf"^ *{who} +{bits} *$", told, re.MULTILINE), who
+        assert "100.0%" in told
 
 
 def test_a_run_is_tracked_in_tensorboard_alike_and_over_a_resume(config_file, folders):

@@ -12,7 +12,9 @@ import torch
 
 from shared.device import device_label, dtype_name
 from shared.files import atomic_file
+from shared.text.text_spans import SPAN
 from shared.training.run import Run
+from shared.training.validation import Scores, shown
 
 CARD_FILE = "card.md"
 
@@ -23,10 +25,12 @@ class Outcome:
 
     command: str
     """the command line that trained it"""
-    validation: dict[str, float]
-    """bits per byte of each corpus's whole validation text"""
+    scores: list[Scores]
+    """of each corpus that has validation text"""
     tokens: int
     """training targets seen"""
+    seconds: float
+    """what it all took, without measuring the yardsticks"""
     samples: list[tuple[str, str]]
     """prompts and what the model wrote after them"""
 
@@ -68,6 +72,11 @@ LIMITS = (
     "Use it to learn how language models work."
 )
 
+CUT = (
+    " This corpus is large: only the first figure is of all its validation text, the others are "
+    "of its first MB, with the first 4 MB of training text for those that learn from it."
+)
+
 
 def _facts(run: Run, outcome: Outcome) -> str:
     model, device = run.model.config, device_label(run.device)
@@ -76,7 +85,7 @@ def _facts(run: Run, outcome: Outcome) -> str:
         ("layers, width, heads", f"{model.n_layers}, {model.d_model}, {model.n_heads}"),
         ("context", f"{model.context_length} tokens ({run.tokenizer.kind})"),
         ("trained", f"{run.budget.step:,} steps, {outcome.tokens:,} tokens"),
-        ("time", f"{run.budget.elapsed:,.0f} s on {device} in {dtype_name(run.precision.dtype)}"),
+        ("time", f"{outcome.seconds:,.0f} s on {device} in {dtype_name(run.precision.dtype)}"),
         ("system", f"{platform.system()} {platform.machine()}"),
         ("versions", f"Python {platform.python_version()}, torch {torch.__version__}"),
         ("seed", str(run.config.seed)),
@@ -96,8 +105,19 @@ def _data(run: Run) -> str:
 
 
 def _validation(outcome: Outcome) -> str:
-    rows = [(name, f"{value:.3f}") for name, value in outcome.validation.items()]
-    return _table(("corpus", "bits per byte"), rows) if rows else "No validation text."
+    if not outcome.scores:
+        return "No validation text."
+    return "\n\n".join(_scored(scores) for scores in outcome.scores)
+
+
+def _scored(scores: Scores) -> str:
+    rows = [(who, shown(bits)) for who, bits in scores.figures.items()]
+    said = (
+        f"{scores.repeated:.1%} of the validation bytes stand in training text too, in spans of "
+        f'{SPAN} bytes or more; "without repeats" leaves them out. The yardsticks below the model '
+        "read the training text of this corpus first."
+    )
+    return _table((scores.corpus, "bits per byte"), rows) + "\n\n" + said + CUT * scores.cut
 
 
 def _samples(outcome: Outcome) -> str:

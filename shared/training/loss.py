@@ -14,9 +14,6 @@ from torch import Tensor, nn
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over all positions of -log softmax(logits)[target], in nats a token.
 
-    log softmax(z)[i] = z[i] - log(sum(exp(z))), and `log_softmax` takes the largest
-    logit out first, so nothing overflows. Computed in float32 whatever comes in.
-
     Args:
         logits: (B, T, V).
         targets: (B, T), int64, below V.
@@ -24,8 +21,17 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         A scalar, float32.
     """
+    return token_losses(logits, targets).mean()
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(logits)[target] at each position, in nats: (B, T, V), (B, T) -> (B, T).
+
+    log softmax(z)[i] = z[i] - log(sum(exp(z))), and `log_softmax` takes the largest
+    logit out first, so nothing overflows. Computed in float32 whatever comes in.
+    """
     log_probabilities = logits.log_softmax(dim=-1, dtype=torch.float32)
-    return -log_probabilities.gather(-1, targets.unsqueeze(-1)).mean()
+    return -log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float = 1.0) -> float:
@@ -43,17 +49,16 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
-) -> float:
-    """Mean loss in nats a token over all batches, each token counted once; nan if there are none.
+) -> Tensor:
+    """The loss in nats of every target of all batches, in order: (N,) float32 on the CPU.
 
     Args:
         batches: pairs of inputs and targets, each (up to B, T).
         autocast: makes the context that the forward pass runs in.
     """
-    total, count = 0.0, 0
+    losses = [torch.empty(0)]
     for inputs, targets in batches:
         with autocast():
-            loss = cross_entropy(model(inputs.to(device)), targets.to(device))
-        total += loss.item() * targets.numel()
-        count += targets.numel()
-    return total / count if count else math.nan
+            found = token_losses(model(inputs.to(device)), targets.to(device))
+        losses.append(found.flatten().cpu())
+    return torch.cat(losses)

@@ -19,9 +19,9 @@ from shared.text.tokenizer_file import pick_tokenizer
 from shared.training.budget import Budget
 from shared.training.clipping import Clipping
 from shared.training.loop import Record, train
-from shared.training.precision import Precision
+from shared.training.precision import Precision, pick_dtype
 from shared.training.run_config import RunConfig
-from shared.training.run_parts import build_optimizers, build_schedule, model_for, pick_dtype
+from shared.training.run_parts import build_optimizers, build_schedule, model_for
 from shared.training.strategy import OneProcess
 
 MEASURED_TOKENS = 4096  # a micro-batch larger than this is measured in part

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from shared.device import dtype_name
+from shared.device import dtype_name, fastest_right_dtype, measure_dtypes
 
 
 class Precision:
@@ -65,3 +65,10 @@ class Precision:
         """Goes on in the dtype that the run began with, and with its scale."""
         self.__init__(self.device, getattr(torch, state["dtype"]))
         self.scaler.load_state_dict(state["scaler"])
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The named dtype, or for "auto" the fastest one that measures right (a second's work)."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    return fastest_right_dtype(measure_dtypes(device))

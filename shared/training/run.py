@@ -34,8 +34,8 @@ from shared.training.checkpoint import (
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
 from shared.training.loop import Record, train
-from shared.training.loss import bits_per_byte, evaluate
-from shared.training.precision import Precision
+from shared.training.loss import evaluate
+from shared.training.precision import Precision, pick_dtype
 from shared.training.processes import pick_strategy
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_log import rewind_metrics
@@ -44,11 +44,11 @@ from shared.training.run_parts import (
     build_optimizers,
     build_schedule,
     model_for,
-    pick_dtype,
 )
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
+from shared.training.validation import mean_bits
 
 
 @dataclass
@@ -155,16 +155,20 @@ class Run:
 
     def validate(self, max_windows: int | None = None) -> dict[str, float]:
         """Bits per byte of each corpus that has validation text, by the corpus's name."""
+        return mean_bits(self.corpora, self.validation_losses(max_windows))
+
+    def validation_losses(self, max_windows: int | None = None) -> dict[str, torch.Tensor]:
+        """Nats of the ids after the first, (N,), of each corpus that has validation text."""
         self.model.eval()
         batch, length = self.config.train.batch_size, self.config.model.context_length
-        results = {}
+        losses = {}
         for corpus in self.corpora:
             if len(corpus.validation) > 1:
                 windows = evaluation_batches(corpus.validation, batch, length, max_windows)
-                nats = evaluate(self.model, windows, self.device, self.precision.autocast)
-                results[corpus.name] = bits_per_byte(nats, corpus.bytes_per_token)
+                found = evaluate(self.model, windows, self.device, self.precision.autocast)
+                losses[corpus.name] = found
         self.strategy.barrier()
-        return results
+        return losses
 
     def validation_windows(self, max_windows: int | None = None) -> int:
         """How many windows `validate` looks at; at least 1."""

@@ -1,4 +1,4 @@
-"""The parts of a run that its config alone decides: sizes, dtype, batches, optimizers, schedule.
+"""The parts of a run that its config alone decides: sizes, batches, optimizers, schedule.
 
 Promoted by 05_full_run.
 """
@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
 from torch.optim import Optimizer
 
-from shared.device import fastest_right_dtype, measure_dtypes
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.batches import Batches
@@ -33,13 +31,6 @@ def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
     weights = [corpus.source.weight for corpus in corpora]
     sizes = config.train.batch_size, config.model.context_length
     return Batches(arrays, weights, *sizes, seed=config.seed)
-
-
-def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The named dtype, or for "auto" the fastest one that measures right (a second's work)."""
-    if precision != "auto":
-        return getattr(torch, precision)
-    return fastest_right_dtype(measure_dtypes(device))
 
 
 def build_optimizers(model: Transformer, settings: TrainConfig) -> list[Optimizer]:
