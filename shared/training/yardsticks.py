@@ -16,7 +16,7 @@ ORDER = 5  # bytes of context
 def yardsticks(training: np.ndarray, validation: np.ndarray) -> dict[str, float]:
     """Name of each predictor -> bits per byte of `validation`, with `training` read before.
 
-    One MB of training text takes about a second and a half in all.
+    Three seconds for 2.3 MB of training text, ten for 4 MB and a MB to guess (one core).
 
     Args:
         training: (N,) uint8, documents closed by 0x1E, which is no byte of the text.
