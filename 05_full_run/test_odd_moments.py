@@ -100,7 +100,8 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(
     finished, config_file, monkeypatch, tmp_path
 ):
     values = iter([3.0, 1.0, 2.0, 2.5, 2.6, 2.7, 2.8, 2.9])
-    monkeypatch.setattr(full_run.Run, "validate", lambda *a: {"text": next(values)})
+    name = "text:text.txt"
+    monkeypatch.setattr(full_run.Run, "validate", lambda *a: {name: next(values)})
     out = tmp_path / "other"
     full_run.main(
         ["--config", str(config_file), "--out", str(out), "--train.evaluations", "6"]
