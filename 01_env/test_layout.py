@@ -14,7 +14,7 @@ SHARED = ROOT / "shared"
 
 # Module -> the milestone that promotes it. Rooms in the order in which they may be imported.
 TABLE = {
-    "errors": 1, "device": 1, "files": 2,
+    "errors": 1, "device": 1, "files": 2, "privacy": 2,
     "text.tokenizer": 2, "text.file_tree": 2, "text.corpora": 2, "text.hub": 2,
     "text.python_docs": 2, "text.primer": 2, "text.sources": 2, "text.splits": 2,
     "text.token_file": 2, "text.batches": 2, "text.transcript": 2, "text.pretokens": 2,

@@ -23,7 +23,7 @@ from shared.text.corpora import Document, read_jsonl, read_markdown, read_text
 from shared.text.python_docs import docstrings, read_python_docs
 from shared.text.sources import Source, fingerprint, read_source, source_of_path
 from shared.text.splits import split_by_name, split_documents
-from shared.text.token_file import load_corpus, public_name
+from shared.text.token_file import load_corpus
 from shared.text.tokenizer import END_OF_TEXT
 
 
@@ -298,7 +298,7 @@ def test_a_corpus_on_disk_is_its_documents_each_closed_by_end_of_text(notes, tmp
 
 def test_a_manifest_names_no_folder_of_its_owner(notes, tmp_path, tokenizer):
     corpus = load_corpus(notes, tmp_path / "data", tokenizer, 0.2)
-    assert corpus.name == public_name(notes) == "markdown:my notes"
+    assert corpus.name == "markdown:my notes"
     assert str(tmp_path) not in json.dumps(corpus.manifest)
 
 

@@ -46,7 +46,7 @@ from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.model.counting import training_flops
 from shared.model.presets import PRESETS
-from shared.training.card import public_arguments
+from shared.privacy import without_folders
 from shared.training.plan import planned_model
 from shared.training.precision import pick_dtype
 from shared.training.run_config import RunConfig
@@ -237,7 +237,7 @@ def public_command(arguments: Sequence[str]) -> str:
     shown = ["python", "05_full_run/benchmark.py"]
     for flag, argument in zip(["", *arguments], arguments, strict=False):
         words = shlex.split(argument) if flag == "--baseline" else [argument]
-        public = words if flag == "--baseline-pattern" else public_arguments(words)
+        public = words if flag == "--baseline-pattern" else without_folders(words)
         shown.append(shlex.join(public) if flag == "--baseline" else public[0])
     return shlex.join(shown)
 

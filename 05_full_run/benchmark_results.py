@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from shared.device import device_label, pick_device
 from shared.files import atomic_file
 from shared.model.counting import training_flops
+from shared.privacy import without_folders
 from shared.text.batches import Batches
 from shared.training import strategy
 from shared.training.precision import Precision
@@ -197,8 +197,7 @@ def write_results(path: Path, rows: Sequence[Row], facts: dict[str, str]) -> Non
     Raises:
         UserError: the disk refuses.
     """
-    no_paths = re.compile(r"(?:[~\w.:-]*[\\/])+([^\\/\s]+)")  # folders are their owner's
-    rows = [replace(row, failed=row.failed and no_paths.sub(r"\1", row.failed)) for row in rows]
+    rows = [replace(row, failed=without_folders(row.failed)) for row in rows]
     lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *map(cells_of, rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     below = "\n".join(f"- {name}: {fact}" for name, fact in facts.items())

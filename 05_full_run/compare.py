@@ -25,7 +25,7 @@ from variants import Variant, expand, name_variants, read_named, read_vary
 
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
-from shared.training.card import public_arguments
+from shared.privacy import without_folders
 from shared.training.run_options import config_path
 from shared.training.stop_signal import stop_signal
 
@@ -167,7 +167,7 @@ def tell(line: str) -> None:
 
 def command_of(script: str, arguments: Sequence[str]) -> str:
     """The command line, without folders of its owner."""
-    return shlex.join(["python", f"05_full_run/{script}", *public_arguments(list(arguments))])
+    return shlex.join(["python", f"05_full_run/{script}", *without_folders(arguments)])
 
 
 if __name__ == "__main__":

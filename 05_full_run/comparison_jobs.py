@@ -4,7 +4,6 @@ Each is a `full_run.py` in a process of its own, so that one that dies takes no 
 """
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from pathlib import Path
 import psutil
 from comparison import Row, read_row
 from full_run import CONFIGS, HERE, make_folder
-from variants import Variant, budget_in_steps, public_value
+from variants import Variant, budget_in_steps
 
 from shared.errors import UserError
+from shared.privacy import without_folders
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE, list_checkpoints
 from shared.training.run_config import RunConfig, differing_fields
@@ -59,12 +59,12 @@ class Job:
 
     def failed_row(self, reason: str) -> Row:
         """A row with a reason instead of numbers, and no folder of its owner in it."""
-        public = re.sub(r"(?:[~\w.:-]*[\\/])+([^\\/\s]+)", r"\1", " ".join(reason.split()))
-        name, fields = self.variant.name, self._overrides()
-        return {"variant": name, "overrides": fields, "seed": self.seed, "failed": public}
+        public, fields = without_folders(" ".join(reason.split())), self._overrides()
+        return {"variant": self.variant.name, "overrides": fields, "seed": self.seed,
+                "failed": public}  # fmt: skip
 
     def _overrides(self) -> dict[str, str]:
-        return {name: public_value(value) for name, value in self.variant.overrides.items()}
+        return without_folders(self.variant.overrides)
 
 
 def plan_jobs(

@@ -14,7 +14,8 @@ from live_progress import live_progress, measured_peak
 from rich.console import Console
 
 from shared.errors import UserError
-from shared.training.card import Outcome, public_arguments, write_card
+from shared.privacy import without_folders
+from shared.training.card import Outcome, write_card
 from shared.training.checkpoint import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
 from shared.training.loss import bits_per_byte
@@ -167,7 +168,7 @@ def finish(run: Run, arguments: list[str], log: Log) -> None:
     with console.status("the same text, guessed by counting and by xz"):
         scores = score_corpora(run.tokenizer, run.corpora, losses)
     tokens = settings.batch_size * settings.accumulation * run.config.model.context_length
-    command = shlex.join(["python", "05_full_run/full_run.py", *public_arguments(arguments)])
+    command = shlex.join(["python", "05_full_run/full_run.py", *without_folders(arguments)])
     outcome = Outcome(command, scores, run.budget.step * tokens, seconds, samples)
     card = write_card(run, outcome)
     for one in scores:

@@ -24,7 +24,6 @@ from live_progress import LiveProgress
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
 from shared.training import run_log
-from shared.training.card import public_arguments
 from shared.training.checkpoint import RUN_FILE, find_checkpoint, load_model
 from shared.training.loop import TrainingDiverged
 from shared.training.plan import Plan, measure_plan
@@ -257,15 +256,6 @@ def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, fold
     (folders / "tiny" / "card.md").unlink()
     full_run.main(["--config", str(config_file), "--resume"])
     assert (folders / "tiny" / "card.md").exists() and weights.read_bytes() == before
-
-
-def test_a_card_shows_no_folder_of_its_owner():
-    given = ["--config", "/home/me/x.yaml", "--data.path=/home/me/notes", "--data.path", "../n",
-             "--train.decay=0.5", "--budget", "6h"]  # fmt: skip
-    assert public_arguments(given) == [
-        "--config", "x.yaml", "--data.path=notes", "--data.path", "n", "--train.decay=0.5",
-        "--budget", "6h",
-    ]  # fmt: skip
 
 
 def test_resuming_under_another_config_names_the_fields(config_file, folders):

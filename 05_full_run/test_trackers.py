@@ -13,7 +13,7 @@ import pytest
 
 from shared.errors import UserError
 from shared.training import trackers
-from shared.training.trackers import numbers_of, open_tracker, public_config
+from shared.training.trackers import numbers_of, open_tracker
 
 CONFIG = {
     "data": {"path": "/home/somebody/diary", "sources": [{"spec": "markdown:/home/somebody/n/"}]},
@@ -155,7 +155,7 @@ def rows_of(folder: Path) -> list[dict]:
 def test_wandb_offline_holds_the_numbers_and_the_public_config(sittings):
     config = {i.key: json.loads(i.value_json) for i in runs_of(sittings)[0].config.update}
     rows = rows_of(sittings)
-    assert config["data"] == {"path": "diary", "sources": [{"spec": "n"}]}
+    assert config["data"] == {"path": "diary", "sources": [{"spec": "markdown:n"}]}
     assert config["train"] == {"batch_size": 16} and config["seed"] == 0
     assert rows[1]["loss"] == 2.0 and rows[1]["skipped"] == 1.0
     assert rows[4]["validation/text_notes"] == 1.5
@@ -235,14 +235,3 @@ def test_no_tracker_writes_nothing(tmp_path):
 def test_only_numbers_of_an_entry_are_tracked():
     given = {"step": 3, "loss": 2, "skipped": True, "note": "text", "validation": {"a b:c/d": 0.5}}
     assert numbers_of(given) == {"loss": 2.0, "skipped": 1.0, "validation/a_b_c_d": 0.5}
-
-
-def test_paths_are_cut_to_their_last_part():
-    given = {
-        "a": "/x/y",
-        "b": ["C:\\x\\y\\", Path("/x/z")],
-        "c": {"d": "[/x/w"},
-        "e": 1.5,
-        "f": None,
-    }
-    assert public_config(given) == {"a": "y", "b": ["y", "z"], "c": {"d": "w"}, "e": 1.5, "f": None}

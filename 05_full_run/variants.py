@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.privacy import without_folders
 from shared.training.budget import parse_budget
-from shared.training.card import public_arguments
 from shared.training.run_config import RunConfig
 
 Choice = tuple[str, dict[str, str]]
@@ -85,7 +85,7 @@ def read_vary(text: str) -> list[Choice] | Range:
         whole = all(re.fullmatch(r"[-+]?\d+", span[at]) for at in (2, 3))
         return Range(field, low, high, log=bool(span[1]), whole=whole)
     short = field.rpartition(".")[2]
-    return [(f"{short}={public_value(value)}", {field: value}) for value in split_values(values)]
+    return [(f"{short}={without_folders(value)}", {field: value}) for value in split_values(values)]
 
 
 def split_values(text: str) -> list[str]:
@@ -174,11 +174,6 @@ def name_variants(configs: Sequence[str], choices: Sequence[Choice]) -> list[Var
             if all((v.config, v.overrides) != (config, fields) for v in variants):
                 variants.append(variant)
     return variants
-
-
-def public_value(value: str) -> str:
-    """A value without the folders of its owner."""
-    return public_arguments([value])[0]
 
 
 def budget_in_steps(text: str, config: RunConfig) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from shared.errors import UserError
 from shared.files import atomic_folder, user_path
+from shared.privacy import without_folders
 from shared.text.corpora import Document
 from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.sources import Source, fingerprint, read_source, tell_other_kinds
@@ -43,7 +44,7 @@ class Corpus:
     @property
     def name(self) -> str:
         """The source's spec, without folders that only its owner should know."""
-        return public_name(self.source)
+        return without_folders(self.source.spec)
 
     @property
     def bytes_per_token(self) -> float:
@@ -55,13 +56,6 @@ def data_folder() -> Path:
     """Where token files go: `05_full_run/data`, or where `TINY_LLM_DATA` says."""
     default = Path(__file__).resolve().parents[2] / "05_full_run" / "data"
     return user_path(os.environ.get(DATA_VARIABLE) or default)
-
-
-def public_name(source: Source) -> str:
-    """`markdown:/home/me/notes` -> `markdown:notes`; other specs as they are."""
-    if source.kind in ("markdown", "text", "jsonl"):
-        return f"{source.kind}:{Path(source.argument).name}"
-    return source.spec
 
 
 def load_corpus(
@@ -107,7 +101,9 @@ def _folder_name(source: Source, tokenizer: Tokenizer) -> str:
     options = {key: value for key, value in asdict(source).items() if key != "weight"}
     state = json.dumps([options, tokenizer.identity])
     digest = hashlib.sha256(state.encode()).hexdigest()[:8]
-    return re.sub(r"[^A-Za-z0-9]+", "-", public_name(source)).strip("-")[:40] + "-" + digest
+    return (
+        re.sub(r"[^A-Za-z0-9]+", "-", without_folders(source.spec)).strip("-")[:40] + "-" + digest
+    )
 
 
 def _is_whole(place: Path, wanted: dict[str, Any]) -> bool:
@@ -136,7 +132,7 @@ def _write(
         counts = _write_ids(partial, documents, tokenizer, wanted["valid_fraction"], on_bytes)
         if not counts["ids"][TRAIN]:
             raise UserError(f"source {source.spec!r} holds no text to train on")
-        manifest = {"source": public_name(source), **wanted, **counts, "skipped": skipped}
+        manifest = {"source": without_folders(source.spec), **wanted, **counts, "skipped": skipped}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2))
 
 

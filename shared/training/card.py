@@ -56,16 +56,6 @@ def trained_steps(folder: Path) -> int | None:
     return int(told[1].replace(",", "")) if told else None
 
 
-def public_arguments(arguments: list[str]) -> list[str]:
-    """The arguments with every path cut to its last part: cards are published."""
-    shown = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
-        is_path = re.search(r"[\\/]", value) and not value.startswith(("-", "[", "{"))
-        shown.append(flag + equals + (re.split(r"[\\/]", value)[-1] if is_path else value))
-    return shown
-
-
 LIMITS = (
     "This is a tiny model. It has learned how its text looks far better than what is true. "
     "It invents facts, it cannot look anything up, and nobody has tuned it to be safe. "

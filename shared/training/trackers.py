@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.errors import UserError
+from shared.privacy import without_folders
 
 Kind = Literal["none", "tensorboard", "wandb"]
 PROJECT = "tiny-llm-from-scratch"
@@ -144,7 +145,7 @@ def open_tracker(
     if kind == "none":
         return Tracker(kind, lambda: None, tell)
     backend = TensorBoard if kind == "tensorboard" else WeightsAndBiases
-    return Tracker(kind, lambda: backend(folder, name, public_config(config), after), tell)
+    return Tracker(kind, lambda: backend(folder, name, without_folders(config), after), tell)
 
 
 def require_package(kind: Kind) -> None:
@@ -169,14 +170,3 @@ def numbers_of(entry: dict[str, Any]) -> dict[str, float]:
         elif isinstance(value, int | float) and key != "step":
             flat[re.sub(r"[^\w.-]", "_", key)] = float(value)
     return flat
-
-
-def public_config(value: Any) -> Any:
-    """The config with each folder and path cut to its last part: it may be uploaded."""
-    if isinstance(value, dict):
-        return {key: public_config(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [public_config(inner) for inner in value]
-    if isinstance(value, str | Path):
-        return re.split(r"[\\/]", str(value).rstrip("\\/"))[-1]
-    return value
