@@ -5,6 +5,11 @@ python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
 python 07_web/serve.py --limits.concurrent 4 --limits.queue_length 32
 python 07_web/serve.py --allow-origin https://example.org   # pages of that site may chat too
 python 07_web/serve.py --behind-proxy                       # behind nginx, Caddy and the like
+python 07_web/serve.py --host 0.0.0.0 --allowed-host box.lan    # http://box.lan:8000 in a network
+
+A browser may come under the names localhost, 127.0.0.1 and [::1]; with --host 0.0.0.0 under any
+plain IP address too; with --behind-proxy under any name that the proxy passes on. Every other
+name needs an --allowed-host, and once one is given, names behind a proxy do too.
 
 Behind a proxy under a path, such as https://example.org/llm/, let the proxy take the path off
 and send X-Forwarded-Prefix, -Proto, -Host and -For; the address must end with a slash, since
@@ -57,6 +62,8 @@ def main(arguments: list[str]) -> None:
         defaults=built.defaults,
         facts=facts_of(model, checkpoint) | {"device": device_label(device)},
         allow_origin=options.allow_origin,
+        bound_to=options.host,
+        allowed_host=options.allowed_host,
         behind_proxy=options.behind_proxy,
     )
     server, channels = build_server(
@@ -77,6 +84,10 @@ def command_line() -> ArgumentParser:
     parser.add_argument(
         "--allow-origin", action="append", default=[],
         help="another site whose pages may chat, such as https://example.org; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allowed-host", action="append", default=[],
+        help="a name under which browsers may come, such as example.org; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--behind-proxy", action="store_true",

@@ -1,4 +1,4 @@
-"""Other sites' pages are refused, but for those that were named."""
+"""Other sites' pages and names are refused, but for those that were named."""
 
 import pytest
 from served_models import Reciter
@@ -88,6 +88,60 @@ def test_only_chat_and_health_are_shared(friendly):
     for path in ("/", "/page/chat.js"):
         headers = friendly.get(path, headers={"Origin": FRIEND}).headers
         assert "Access-Control-Allow-Origin" not in headers
+
+
+OWN = ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "[::1]", "[::1]:8000"]
+REBOUND = ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost@evil.example",
+           "evil.example@localhost", "[::1", "127.0.0.1.evil.example", "a b", ""]  # fmt: skip
+OPEN = {"bound_to": "0.0.0.0"}
+PROXY = {"behind_proxy": True}
+NAMED = {"allowed_host": ["Box.lan", "fe80::1"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "served", "refused"),
+    [
+        ({}, OWN, [*REBOUND, "10.0.0.1", "box.lan", "0.0.0.0"]),
+        ({"bound_to": "127.0.0.2"}, [*OWN, "127.0.0.2:8000"], [*REBOUND, "10.0.0.1"]),
+        ({"bound_to": "::1"}, OWN, [*REBOUND, "10.0.0.1"]),
+        (NAMED, [*OWN, "box.LAN:81", "[fe80::1]:81"], [*REBOUND, "10.0.0.1", "x.box.lan"]),
+        (OPEN, [*OWN, "10.0.0.1:8000", "[fe80::1]"], [*REBOUND, "box.lan"]),
+        (OPEN | NAMED, [*OWN, "10.0.0.1", "box.lan"], REBOUND),
+        (PROXY, [*OWN, "box.lan", "x.org"], []),
+        (PROXY | NAMED, [*OWN, "box.lan"], [*REBOUND, "10.0.0.1"]),
+    ],
+)
+def test_every_address_answers_only_under_the_servers_own_names(
+    options, served, refused, model, tokenizer
+):
+    client = create_app(model, tokenizer, **options).test_client()
+
+    def statuses(host: str) -> list[int]:
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        paths = ("/", "/healthz", "/page/chat.js", "/nothing")
+        asked = client.post("/chat", json=ASKED, headers=headers)
+        return [asked.status_code, *(client.get(p, headers=headers).status_code for p in paths)]
+
+    for host in served:
+        assert statuses(host) == [200, 200, 200, 200, 404], host
+    for host in refused:
+        assert statuses(host) == [403] * 5, host
+    if refused:
+        told = client.get("/", headers={"Host": "evil.example:8000"}).get_json()["error"]
+        assert told["field"] == "Host" and "--allowed-host" in told["message"]
+
+
+def test_behind_a_proxy_the_name_is_the_one_that_it_passes_on(model, tokenizer):
+    client = create_app(model, tokenizer, **PROXY, **NAMED).test_client()
+    for name, status in (("box.lan", 200), ("evil.example", 403)):
+        headers = {"Host": "127.0.0.1", "X-Forwarded-Host": name}
+        assert client.get("/healthz", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("host", ["box.lan:80", "http://box.lan", "*", ""])
+def test_a_host_that_is_none_is_refused_in_words(host, model, tokenizer):
+    with pytest.raises(UserError, match="expected a name without port"):
+        create_app(model, tokenizer, allowed_host=[host])
 
 
 @pytest.mark.parametrize("origin", ["*", "example.org", "https://example.org/chat", "https://"])

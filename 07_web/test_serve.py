@@ -71,7 +71,7 @@ def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
 def test_limits_and_origins_come_from_the_command_line(checkpoint):
     more = [
         "--limits.max_messages", "1", "--allow-origin", "https://a.org",
-        "--allow-origin", "https://b.org", "--behind-proxy",
+        "--allow-origin", "https://b.org", "--behind-proxy", "--allowed-host", "c.org",
     ]  # fmt: skip
     with running(checkpoint, *more) as (_, address):
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -83,14 +83,18 @@ def test_limits_and_origins_come_from_the_command_line(checkpoint):
             assert answer.headers["Access-Control-Allow-Origin"] == origin
         proxied = {"Origin": "https://c.org", "X_Forwarded_Host": "c.org"}
         assert post(address, asked, **proxied).status == 200
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            post(address, asked, Origin="https://c.org")
+        for other in ({"Origin": "https://c.org"}, {"X_Forwarded_Host": "d.org"}):
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                post(address, asked, **other)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--limits.concurrent", "0"), ("--limits.queue_length", "-1"), ("--allow-origin", "*")],
-)
+    [
+        ("--limits.concurrent", "0"), ("--limits.queue_length", "-1"), ("--allow-origin", "*"),
+        ("--allowed-host", "a.org:80"),
+    ],
+)  # fmt: skip
 def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(option, value, checkpoint):
     with pytest.raises(UserError):
         serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", option, value])

@@ -24,6 +24,7 @@ from bounded_reply import bounded_reply
 from chat_request import BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
 from same_origin import guard_origins
+from server_names import guard_names
 from slots import Slots
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -53,6 +54,8 @@ def create_app(
     defaults: SamplingSettings | None = None,
     facts: dict[str, Any] | None = None,
     allow_origin: Sequence[str] = (),
+    bound_to: str = "127.0.0.1",
+    allowed_host: Sequence[str] = (),
     behind_proxy: bool = False,
 ) -> Flask:
     """Builds the application around one model, which all requests share and none changes.
@@ -64,6 +67,8 @@ def create_app(
         defaults: sampling settings where a request names none.
         facts: what the page may tell about the model.
         allow_origin: other sites whose pages may chat, such as https://example.org.
+        bound_to: the address that the server listens at; see `guard_names`.
+        allowed_host: names under which it may be asked, such as example.org.
         behind_proxy: believe the X-Forwarded-* headers of one proxy; without a proxy
             anybody could write them.
     """
@@ -106,6 +111,7 @@ def create_app(
         response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
         return response
 
+    guard_names(app, bound_to, allowed_host, behind_proxy)
     guard_origins(app, allow_origin)
     answer_errors(app, limits)
     return app
