@@ -7,7 +7,6 @@ printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 
 import sys
 from dataclasses import fields
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -15,7 +14,7 @@ from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
-from shared.files import atomic_file
+from shared.files import atomic_file, user_path
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import render
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
@@ -116,7 +115,9 @@ def save(session: ChatSession, file: str) -> str:
     """Writes the transcript; returns what to print."""
     if not file:
         raise UserError("/save needs a file name, such as /save chat.txt")
-    path = Path(file).expanduser()
+    path = user_path(file)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; /save needs a file name, such as /save chat.txt")
     with atomic_file(path) as partial:
         partial.write_bytes(to_bytes(render(session.messages)))
     return f"(saved {len(session.messages)} turns to {path})"

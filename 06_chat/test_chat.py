@@ -1,6 +1,7 @@
 """Chat: sampling by hand, cached = uncached, whole turns, a terminal that forgives."""
 
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from shared.chat.session import ChatSession, _Visible, fit_turns, stream_reply
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.bpe_training import train_bpe
-from shared.text.transcript import Message, parse, render_prompt
+from shared.text.transcript import Message, parse, render, render_prompt
 from shared.training.checkpoint import save_checkpoint
 from shared.training.sampler import continue_text
 
@@ -223,8 +224,7 @@ def test_a_half_character_at_the_limit_is_shown_as_replaced(wide_model, tokenize
     assert "".join(piece.text for piece in pieces) == "\ufffd"
 
 
-def test_a_reply_in_longer_tokens_counts_bytes_and_cuts_no_character(wide_model):
-    bpe = train_bpe(["Hello there, grüß dich 👋 " * 20], 300)
+def test_a_reply_in_longer_tokens_counts_bytes_and_cuts_no_character(wide_model, bpe):
     said = bpe.encode(" grüß 👋 Hello there, grüß").tolist()
     parrot = Parrot(wide_model, said, 0)
     parrot.vocab_size = bpe.vocab_size
@@ -263,10 +263,101 @@ def test_the_oldest_whole_turns_are_dropped_and_the_system_message_stays(tokeniz
     assert len(render_prompt(one_more)) + 1 > 150  # no more was dropped than had to be
 
 
-def test_one_turn_longer_than_the_context_keeps_its_end(tokenizer):
-    ids = fit_turns([Message("user", "x" * 500 + "end")], [1, 2], tokenizer, context_length=100)
-    assert len(ids) == 75
-    assert tokenizer.decode(ids[:-2]).endswith("xend\nassistant:") and ids[-2:] == [1, 2]
+@pytest.fixture(scope="module")
+def bpe():
+    return train_bpe(["Hello there, grüß dich 👋  how are you?\n\nuser user: assistant " * 20], 300)
+
+
+def plain_fit(messages, reply, tokenizer, context_length):
+    """The same by encoding everything, again and again; all of it, if the last turn is too long."""
+    room = context_length - context_length // 4
+    system = messages[: messages[0].role == "system"]
+    turns = messages[len(system) :]
+    while True:
+        prompt = tokenizer.encode(render_prompt(system + turns)).tolist()
+        ids = [tokenizer.end_of_text, *prompt, *reply]
+        if len(ids) <= room or len(turns) <= 1:
+            return ids
+        turns = turns[1:]
+        while len(turns) > 1 and turns[0].role != "user":
+            turns = turns[1:]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_from_the_newest_turn_back_is_the_same_as_encoding_everything(kind, tokenizer, bpe):
+    tokenizer, draw = tokenizer if kind == "bytes" else bpe, random.Random(0)
+    words = ["Hello", " there", ",", " ", "\n", "\nuser: no", "grüß", " 👋", "!", "  ", "you" * 9]
+    cut = 0
+    for number in range(300):
+        roles = draw.choices(["user", "assistant", "system"], [5, 4, 1], k=draw.randint(1, 9))
+        roles[0] = "system" if number % 3 == 0 else roles[0]
+        longest = draw.choice([3, 20, 100])
+        messages = [
+            Message(r, "".join(draw.choices(words, k=draw.randint(0, longest)))) for r in roles
+        ]
+        reply = draw.choices(range(256), k=draw.choice([0, 0, 5, 60]))
+        context = draw.choice([64, 128, 512])
+        room = context - context // 4
+        ids, plain = (f(messages, reply, tokenizer, context) for f in (fit_turns, plain_fit))
+        if len(plain) <= room or messages[0].role != "system":
+            assert ids == plain[-room:], messages
+            continue
+        cut += 1
+        lead = [tokenizer.end_of_text, *tokenizer.encode(render(messages[:1])).tolist()]
+        assert len(ids) <= room
+        if len(lead) <= room // 2:
+            assert ids == lead + plain[len(lead) - room :]
+        else:  # its beginning stays and ends in a newline, and nothing is between it and the rest
+            assert ids[: room // 2 - 1] == lead[: room // 2 - 1] and ids[room // 2 - 1] == lead[-1]
+            assert ids[room // 2 :] == plain[len(lead) :][room // 2 - room :]
+    assert cut > 20
+
+
+@pytest.mark.parametrize("context_length", range(1, 9))
+def test_the_smallest_contexts_are_never_overfull(context_length, tokenizer):
+    for messages in (
+        [Message("system", "Be kind."), Message("user", "hi")],
+        [Message("user", "hi")],
+    ):
+        ids = fit_turns(messages, [1] * 9, tokenizer, context_length)
+        assert len(ids) == context_length - context_length // 4
+
+
+def test_the_system_message_stays_however_long_the_reply(tiny_model, tokenizer):
+    tiny_model.config = replace(tiny_model.config, context_length=64)
+    parrot, heard = Parrot(tiny_model, b" " + b"x" * 300, 0), []
+    parrot.register_forward_hook(lambda _, inputs, __: heard.append(bytes(inputs[0][0].tolist())))
+    messages = [Message("system", "Be kind."), Message("user", "hi")]
+    list(stream_reply(parrot, tokenizer, messages, replace(GREEDY, max_new_bytes=300)))
+    read_again = [ids for ids in heard if len(ids) > 1]
+    assert len(read_again) > 10
+    assert all(ids.startswith(b"\x1esystem: Be kind.\n") for ids in read_again)
+
+
+class Counting:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, tokenizer) -> None:
+        self.tokenizer, self.end_of_text, self.given = tokenizer, tokenizer.end_of_text, 0
+
+    def encode(self, text):
+        self.given += len(text)
+        return self.tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("turns", [[16_000] * 15, [5] * 99, [240_000]])
+def test_the_work_is_bounded_by_the_context_and_not_by_what_is_sent(turns, bpe):
+    counting = Counting(bpe)
+    messages = [Message("user", "Hello there, how are you? " * size) for size in turns]
+    assert len(fit_turns(messages, [], counting, context_length=256)) <= 192
+    assert counting.given < 100 * 256
+
+
+def test_nothing_is_read_for_a_reply_that_is_over(wide_model, bpe):
+    counting = Counting(bpe)
+    pieces = list(stream_reply(wide_model, counting, [Message("user", "hi")], GREEDY, lambda: True))
+    assert [(p.text, p.finish_reason, p.reply_bytes) for p in pieces] == [("", "length", 0)]
+    assert counting.given == 0
 
 
 def test_a_reply_goes_on_when_the_window_fills(tiny_model, tokenizer):
@@ -375,8 +466,12 @@ def test_commands_answer(line, message, wide_model, tokenizer):
 
 
 @pytest.mark.parametrize(
-    "line", ["/set heat 3", "/set top_k x", "/set top_p 7", "/save", "/dance", "/save /dev/null/x"]
-)
+    "line",
+    [
+        "/set heat 3", "/set top_k x", "/set top_p 7", "/dance", "/save", "/save /dev/null/x",
+        "/save ~nosuch/x", "/save a\0b", "/save .", "/save /", "/save " + "x" * 300,
+    ],
+)  # fmt: skip
 def test_wrong_commands_are_refused_in_words(line, wide_model, tokenizer):
     with pytest.raises(UserError):
         chat.command(ChatSession(wide_model, tokenizer, GREEDY), line)

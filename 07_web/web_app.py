@@ -20,7 +20,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bounded_reply import bounded_reply
 from chat_request import BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
 from same_origin import guard_origins
@@ -30,7 +29,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from shared.chat.sampling import SamplingSettings
-from shared.chat.session import Piece
+from shared.chat.session import Piece, stream_reply
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
 
@@ -102,7 +101,7 @@ def create_app(
         def over() -> bool:
             return gone() or slots.hurry or monotonic() > end
 
-        pieces = bounded_reply(model, tokenizer, asked.messages, asked.settings, over)
+        pieces = stream_reply(model, tokenizer, asked.messages, asked.settings, over)
         pieces = slot.guard(pieces)
         if not asked.stream:
             return whole(pieces, slot.waited)

@@ -91,6 +91,8 @@ def user_path(path: str | Path) -> Path:
     """
     try:
         resolved = Path(path).expanduser()
+        if "\0" in str(resolved):  # exists() says no more than that it is not there
+            raise ValueError("it holds a NUL")
         resolved.exists()
         return resolved
     except (OSError, RuntimeError, ValueError) as error:

@@ -15,6 +15,12 @@ from shared.model.transformer import Transformer
 RECENT = 64  # ids the repetition penalty looks back on
 
 Shorten = Callable[[list[int]], list[int]]
+Over = Callable[[], bool]
+
+
+def never() -> bool:
+    """Nobody wants it to end early."""
+    return False
 
 
 def keep_recent_half(ids: list[int]) -> list[int]:
@@ -28,6 +34,7 @@ def stream_ids(
     prompt: list[int],
     settings: SamplingSettings,
     shorten: Shorten = keep_recent_half,
+    over: Over = never,
 ) -> Iterator[int]:
     """Yields up to `settings.max_new_bytes` new ids, each as soon as it is drawn.
 
@@ -36,19 +43,20 @@ def stream_ids(
         prompt: at least one id. If it is longer than the context it is shortened first.
         shorten: turns the new ids so far, when the window is full, into the shorter
             list of ids to go on from. It is given prompt and new ids together.
+        over: asked before each pass through the model; once it is true no id follows.
     """
-    ids, generator = list(prompt), settings.generator()
-    while len(ids) > model.config.context_length:
-        ids = shorten(ids)
-    cache, logits = prefill(model, ids)
+    ids, generator, cache = list(prompt), settings.generator(), None
     for _ in range(settings.max_new_bytes):
+        if over():
+            return
+        if cache is None or len(ids) > model.config.context_length:
+            while len(ids) > model.config.context_length:
+                ids = shorten(ids)
+            cache, logits = prefill(model, ids)
+        else:
+            logits = _forward(model, ids[-1:], cache)
         ids.append(next_token(logits, settings, generator, ids[-RECENT:]))
         yield ids[-1]
-        if len(ids) <= model.config.context_length:
-            logits = _forward(model, ids[-1:], cache)
-        else:
-            ids = shorten(ids)
-            cache, logits = prefill(model, ids)
 
 
 def prefill(model: Transformer, ids: list[int]) -> tuple[KVCache, Tensor]:

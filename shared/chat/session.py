@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from shared.chat.generation import stream_ids
+from shared.chat.generation import Over, never, stream_ids
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
-from shared.text.transcript import STOPS, Message, render_prompt
+from shared.text.transcript import REPLY_CUE, STOPS, Message, render, render_prompt
 
 FinishReason = Literal["stop", "length"]
 
@@ -23,7 +23,7 @@ class Piece:
 
     text: str
     finish_reason: FinishReason | None = None
-    """stop: the model closed its turn; length: max_new_bytes were reached"""
+    """stop: the model closed its turn; length: max_new_bytes were reached, or it was over"""
     prompt_bytes: int = 0
     reply_bytes: int = 0
     """bytes drawn, those of the closing mark included"""
@@ -34,28 +34,33 @@ def stream_reply(
     tokenizer: Tokenizer,
     messages: list[Message],
     settings: SamplingSettings,
+    over: Over = never,
 ) -> Iterator[Piece]:
     """Yields the assistant's next turn as its characters become whole.
 
     The turn ends where the model begins another one (`user:` at the start of a
-    line) or ends the document. If conversation and reply outgrow the context, the
-    oldest whole turns are dropped and the rest is read again; a first system
-    message stays.
+    line) or ends the document, or early, once `over()` is true. If conversation and
+    reply outgrow the context, the oldest whole turns are dropped and the rest is read
+    again; a first system message stays (see `fit_turns`).
 
     Raises:
         UserError: there is no message to reply to.
     """
     if not messages:
         raise UserError("messages is empty; expected at least one turn of the user's")
+    if over():
+        yield Piece("", "length")
+        return
     prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
     reply: list[int] = []
 
     def drop_turns(_: list[int]) -> list[int]:
         return fit_turns(messages, reply, tokenizer, model.config.context_length)
 
-    shown, decoder, size, reason = _Visible(), tokenizer.decoder(), 0, "stop"
-    for token in stream_ids(model, prompt, settings, drop_turns):
+    shown, decoder, size, reason = _Visible(), tokenizer.decoder(), 0, "length"
+    for token in stream_ids(model, prompt, settings, drop_turns, over):
         if token == tokenizer.end_of_text:
+            reason = "stop"
             break
         reply.append(token)
         size += len(tokenizer.token_bytes(token))
@@ -63,9 +68,9 @@ def stream_reply(
         if text:
             yield Piece(text)
         if shown.stopped:
+            reason = "stop"
             break
         if size >= settings.max_new_bytes:
-            reason = "length"
             break
     rest = "" if shown.stopped else shown.add(decoder.flush()) + shown.rest()
     yield Piece(rest, reason, len(tokenizer.decode_bytes(prompt)), size)
@@ -76,20 +81,60 @@ def fit_turns(
 ) -> list[int]:
     """Ids of prompt and reply so far, with a quarter of the context left to write in.
 
-    Drops the oldest turns one by one, up to a user's; then, if the last turn alone
-    is too long, the beginning of what is left.
+    Drops the oldest turns one by one, up to a user's. If the last turn alone is too long, its
+    beginning goes, or that of the reply. A first system message always leads; in such a case
+    it keeps at most half of the room, its beginning.
     """
     room = context_length - context_length // 4
     system = [message for message in messages[:1] if message.role == "system"]
-    turns = messages[len(system) :]
-    while True:
-        prompt = tokenizer.encode(render_prompt(system + turns)).tolist()
-        ids = [tokenizer.end_of_text, *prompt, *reply]
-        if len(ids) <= room or len(turns) <= 1:
-            return ids[-room:]
-        turns = turns[1:]
-        while len(turns) > 1 and turns[0].role != "user":
-            turns = turns[1:]
+    taken = len(reply) + sum(_count(render([m])[:-1], tokenizer) for m in system)
+    turns = _recent(messages[len(system) :], taken, room, tokenizer)
+    prompt = tokenizer.encode(render_prompt(system + turns)).tolist()
+    ids = [tokenizer.end_of_text, *prompt, *reply]
+    if not system or len(ids) <= room:
+        return ids[-room:]
+    lead = [tokenizer.end_of_text, *tokenizer.encode(render(system)).tolist()]
+    rest = ids[len(lead) :]
+    half = max(1, room // 2)
+    if len(lead) > half:
+        lead = [*lead[: half - 1], lead[-1]]  # with its newline: a turn begins on a line
+    return lead + rest[max(0, len(lead) + len(rest) - room) :]
+
+
+def _recent(turns: list[Message], taken: int, room: int, tokenizer: Tokenizer) -> list[Message]:
+    """The last turns that fit beside `taken` ids, from a user's on; the very last in any case.
+
+    Goes from the newest back and encodes no more than fills the room, however much there is.
+    """
+    taken += _count(REPLY_CUE, tokenizer)
+    seen: list[Message] = []
+    kept = 0
+    for message in reversed(turns):
+        content = _enough(message.content, room, tokenizer)
+        seen.append(message._replace(content=content))
+        taken += _count(render(seen[-1:])[:-1], tokenizer)
+        if kept and taken > room:
+            break
+        if not kept or message.role == "user" or len(seen) == len(turns):
+            kept = len(seen)
+    return seen[:kept][::-1]
+
+
+def _count(line: str, tokenizer: Tokenizer) -> int:
+    """Ids of a turn and the newline before it; the first has the end-of-text id there."""
+    return len(tokenizer.encode("\n" + line))
+
+
+def _enough(text: str, room: int, tokenizer: Tokenizer) -> str:
+    """The end of a text, if that is too long for the room already; else all of it.
+
+    Twice as many ids as have room: where the cut goes through a word, the word's ids are
+    others, but no such id is among the last that stay.
+    """
+    size = 8 * room  # characters; most tokens have fewer than four
+    while size < len(text) and len(tokenizer.encode(text[-size:])) < 2 * room:
+        size *= 2
+    return text[-size:]
 
 
 class _Visible:
