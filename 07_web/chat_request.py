@@ -32,6 +32,10 @@ class Limits:
     """longest wait in that line before a 503"""
     reply_seconds: float = 120.0
     """a reply that takes longer ends there; its finish_reason is `length`"""
+    connections: int = 500
+    """open at the same time, half of the files that a system usually lets a process open"""
+    idle_seconds: int = 20
+    """a connection is closed when nothing has come for so long and no request of it is served"""
 
     def __post_init__(self) -> None:
         for item in fields(self):

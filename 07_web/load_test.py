@@ -71,16 +71,19 @@ def loopback(address: str) -> str:
     """The address, if it leads to this machine.
 
     Raises:
-        UserError: it leads elsewhere. Load on other people's servers does harm.
+        UserError: it leads elsewhere or nowhere. Load on other people's servers does harm.
     """
     try:
         parts = urlsplit(address)
         host = parts.hostname or ""
+        _ = parts.port  # raises where it is no port
         here = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         here = False
     if not here or parts.scheme != "http":
-        raise UserError(f"{address} is not this machine; expected such as http://127.0.0.1:8000")
+        raise UserError(
+            f"{address} is no address on this machine; expected such as http://127.0.0.1:8000"
+        )
     return address.rstrip("/")
 
 

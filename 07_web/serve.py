@@ -121,8 +121,10 @@ def build_server(
     """A waitress server that listens already, and the table of its connections.
 
     Raises:
-        UserError: the port is taken or not allowed.
+        UserError: the port is taken, not allowed or no port.
     """
+    if not 0 <= port <= 65535:  # the system would quietly take the number's last 16 bits
+        raise UserError(f"port is {port}; expected 0 to 65535")
     logging.getLogger("waitress").setLevel(logging.ERROR)
     channels: dict[int, Any] = {}
     try:
@@ -133,6 +135,11 @@ def build_server(
             port=port,
             # Who waits in line holds a thread, so there is one for each, and some to spare.
             threads=limits.concurrent + limits.queue_length + SPARE_THREADS,
+            # Who opens connections and says nothing must not keep others out for long.
+            connection_limit=limits.connections,
+            channel_timeout=limits.idle_seconds,
+            cleanup_interval=1,
+            asyncore_use_poll=True,  # select() ends at file number 1023
             # The application refuses what is too large in words; far larger bodies, which it
             # would have to receive whole first, are refused here by their announced length.
             max_request_body_size=max(4 * limits.max_body_bytes, 1_000_000),

@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -85,6 +86,19 @@ def test_a_full_line_is_refused_at_once_and_page_and_health_stay_reachable(talke
         for connection in open_ones:
             connection.close()
         wait_until(lambda: free_slots(app) == 1 and not waiting)
+
+
+@pytest.mark.parametrize(
+    ("silent", "limits"), [(150, Limits()), (30, Limits(connections=20, idle_seconds=1))]
+)
+def test_connections_that_say_nothing_keep_nobody_out(silent, limits, talker, tokenizer):
+    with served(create_app(talker, tokenizer), limits) as address, ExitStack() as opened:
+        host, port = address.removeprefix("http://").split(":")
+        for number in range(silent):
+            one = opened.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            one.sendall(b"POST /chat HTTP/1.1\r\n" * (number % 2))  # half a request, or nothing
+        with urllib.request.urlopen(f"{address}/healthz", timeout=15) as response:
+            assert response.status == 200
 
 
 def test_the_time_in_the_line_is_told(talker, tokenizer):

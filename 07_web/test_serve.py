@@ -100,6 +100,12 @@ def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(option, value, ch
         serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", option, value])
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_number_that_is_no_port_is_refused(port):
+    with pytest.raises(UserError, match=f"port is {port}; expected 0 to 65535"):
+        serve.build_server(lambda *_: [], serve.Limits(), "127.0.0.1", port)
+
+
 def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(HERE / "load_test.py"), *arguments],
@@ -121,10 +127,13 @@ def test_the_load_test_counts_every_request_once(checkpoint):
 
 @pytest.mark.parametrize(
     "address",
-    ["http://example.org", "http://10.0.0.1:80", "http://127.0.0.1@example.org", "https://[::1"],
-)
+    [
+        "http://example.org", "http://10.0.0.1:80", "http://127.0.0.1@example.org", "https://[::1",
+        "http://127.0.0.1:99999",
+    ],
+)  # fmt: skip
 def test_the_load_test_refuses_targets_that_are_not_this_machine(address):
-    with pytest.raises(UserError, match="is not this machine"):
+    with pytest.raises(UserError, match="is no address on this machine"):
         load_test.main(["--address", address])
     assert load_test.loopback("http://127.0.0.1:8000/") == "http://127.0.0.1:8000"
     assert load_test.loopback("http://[::1]:8000") == "http://[::1]:8000"
