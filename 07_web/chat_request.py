@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from shared.chat.sampling import SamplingSettings
@@ -36,6 +36,10 @@ class Limits:
     """open at the same time, half of the files that a system usually lets a process open"""
     idle_seconds: int = 20
     """a connection is closed when nothing has come for so long and no request of it is served"""
+
+    def of_one_request(self) -> dict[str, int]:
+        """What a page must know to send nothing that is refused: the `max_` fields by name."""
+        return {k: v for k, v in asdict(self).items() if k.startswith("max_")}
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -103,7 +107,9 @@ def _message(item: Any, place: str, limits: Limits) -> Message:
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
         raise BadRequest(422, f"{place}.role", f"expected one of {', '.join(ROLES)}")
-    if not isinstance(content, str) or not content.strip():
+    if not isinstance(content, str):
+        raise BadRequest(422, f"{place}.content", "expected a text")
+    if not content.strip() and role != "assistant":  # a model may have had nothing to say
         raise BadRequest(422, f"{place}.content", "expected a text that is not empty")
     if len(to_bytes(content)) > limits.max_message_bytes:
         raise BadRequest(422, f"{place}.content", f"at most {limits.max_message_bytes} bytes")
@@ -113,8 +119,7 @@ def _message(item: Any, place: str, limits: Limits) -> Message:
 def _settings(
     asked: Mapping[str, Any], names: set[str], limits: Limits, defaults: SamplingSettings
 ) -> SamplingSettings:
-    longest = min(defaults.max_new_bytes, limits.max_new_bytes)
-    settings = replace(defaults, max_new_bytes=longest)
+    settings = defaults
     for name in sorted(asked.keys() & names):
         value = asked[name]
         whole = name in ("top_k", "max_new_bytes", "seed")

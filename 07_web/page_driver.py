@@ -8,6 +8,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from served_models import Reciter, served
 from web_app import create_app
 
+from shared.chat.sampling import SamplingSettings
+
 PHONE = {"width": 360, "height": 640}
 FACTS = {"parameters": 812_345, "context_bytes": 512, "bits_per_byte": {"python_docs": 2.345}}
 
@@ -38,10 +40,10 @@ def talking(
     **options,
 ) -> Iterator[Page]:
     """A page whose model says `text`."""
-    app = create_app(Reciter(text, seconds_a_byte), tokenizer, facts=FACTS)
+    longest = SamplingSettings(max_new_bytes=1000)
+    app = create_app(Reciter(text, seconds_a_byte), tokenizer, facts=FACTS, defaults=longest)
     with served(app) as address, opened(browser, address, allowed, **options) as page:
         expect(page.locator("#facts")).to_contain_text("812,345 parameters")
-        page.evaluate("document.getElementById('max_new_bytes').value = 1000")
         yield page
 
 
@@ -49,6 +51,13 @@ def say(page: Page, text: str) -> None:
     """Types a message and sends it."""
     page.get_by_label("Your message").fill(text)
     page.keyboard.press("Enter")
+
+
+def choose(page: Page, name: str, value: str) -> None:
+    """Gives a setting a value, whether the settings are open or not."""
+    page.locator(f"#{name}").evaluate(
+        "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", value
+    )
 
 
 def button(page: Page, name: str) -> Locator:

@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 import pytest
-from page_driver import written
+from page_driver import choose, written
 from playwright.sync_api import Page, expect
 from served_models import running, start, wait_until
 
@@ -20,7 +20,7 @@ def address(checkpoint):
 
 def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: Page):
     expect(page.locator("#facts")).to_contain_text("parameters")
-    page.evaluate("document.getElementById('max_new_bytes').value = 1000")
+    choose(page, "max_new_bytes", "1000")
     page.get_by_label("Your message").fill("hello <b>you</b>")
     page.keyboard.press("Enter")
     expect(page.locator(".turn.user")).to_have_text("hello <b>you</b>")

@@ -4,12 +4,14 @@ import json
 
 import pytest
 from chat_request import Limits
-from page_driver import FACTS, PHONE, button, finished, fits, opened, say, talking, written
-from playwright.sync_api import expect
+from page_driver import FACTS, PHONE, button, choose, finished, fits, opened, say, talking, written
+from playwright.sync_api import Page, expect
 from served_models import Reciter, running, served, wait_until
 from web_app import create_app
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from shared.chat.sampling import SamplingSettings
 
 pytest_plugins = ("web_fixtures",)
 
@@ -57,8 +59,8 @@ def test_a_server_that_dies_in_the_middle_leaves_the_text_and_offers_a_retry(bro
     limits = ["--limits.max_new_bytes", "900000"]
     with running(endless, *limits) as (process, address):
         with opened(browser, address, allowed="net::ERR") as page:
-            page.locator("#temperature").fill("0", force=True)
-            page.evaluate("document.getElementById('max_new_bytes').value = 900000")
+            choose(page, "temperature", "0")
+            choose(page, "max_new_bytes", "900000")
             say(page, "hello")
             wait_until(lambda: len(written(page)) > 3)
             process.kill()
@@ -70,7 +72,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_text_and_offers_a_retry(bro
             expect(page.locator("#notice")).to_contain_text("cannot be reached")
             expect(page.locator(".turn.user")).to_have_text("hello")
             with running(endless, *limits, port=address.rpartition(":")[2]):
-                page.evaluate("document.getElementById('max_new_bytes').value = 7")
+                choose(page, "max_new_bytes", "7")
                 button(page, "Retry").click()
                 finished(page)
                 expect(page.locator("#notice")).to_have_text("")
@@ -124,8 +126,7 @@ def test_a_reload_keeps_the_conversation_and_clear_forgets_it(browser, tokenizer
         say(page, "one")
         finished(page)
         page.reload()
-        bodies: list[dict] = []
-        page.on("request", lambda request: bodies.append(json.loads(request.post_data or "{}")))
+        bodies = posted(page)
         say(page, "two")
         finished(page, 2)
         sent = [message["content"] for message in bodies[0]["messages"]]
@@ -139,25 +140,68 @@ def test_a_reload_keeps_the_conversation_and_clear_forgets_it(browser, tokenizer
         assert sent[-1] == [{"role": "user", "content": "three"}]
 
 
-@pytest.mark.parametrize(
-    "kept", ["{", "5", '{"a": 1}', "[null]", '[{"role": "root", "content": 1}]', '["x"]']
-)
-def test_strange_things_in_storage_do_not_stop_the_page(kept, browser, tokenizer):
+def test_strange_things_in_storage_do_not_stop_the_page(browser, tokenizer):
     with talking(browser, tokenizer, " fine") as page:
-        page.evaluate("kept => localStorage.setItem('tiny-llm-conversation', kept)", kept)
-        page.reload()
-        expect(page.locator(".turn")).to_have_count(0)
-        say(page, "hello")
-        assert finished(page) == "fine"
+        for kept in ("{", "5", '{"a": 1}', "[null]", '[{"role": "root", "content": 1}]', '["x"]'):
+            page.evaluate("kept => localStorage.setItem('tiny-llm-conversation', kept)", kept)
+            page.reload()
+            expect(page.locator(".turn")).to_have_count(0)
+            say(page, "hello")
+            assert finished(page) == "fine", kept
 
 
-def test_a_long_conversation_never_outgrows_the_servers_limit(browser, tokenizer):
-    with talking(browser, tokenizer, " still here") as page:
-        turns = [{"role": role, "content": "x"} for role in ("user", "assistant")] * 80
+def posted(page: Page) -> list[dict]:
+    """The bodies of the page's requests from now on."""
+    bodies: list[dict] = []
+    page.on("request", lambda request: bodies.append(json.loads(request.post_data or "{}")))
+    return bodies
+
+
+@pytest.mark.parametrize(
+    ("content", "limits", "sent"),
+    [
+        (" ", Limits(), 99),  # a reply of nothing but a space is not refused either
+        ("x", Limits(max_messages=4), 3),
+        ("é" * 900, Limits(max_body_bytes=10_000), 11),  # 1837 bytes a reply, in JSON
+        ("x" * 300, Limits(max_message_bytes=299), 1),
+    ],
+)
+def test_a_long_conversation_never_outgrows_the_servers_limits(
+    content, limits, sent, browser, tokenizer
+):
+    app = create_app(Reciter(" still here"), tokenizer, facts=FACTS, limits=limits)
+    with served(app, limits) as address, opened(browser, address) as page:
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": content}] * 80
         page.evaluate("t => localStorage.setItem('tiny-llm-conversation', t)", json.dumps(turns))
         page.reload()
+        expect(page.locator("#facts")).to_contain_text("812,345 parameters")
+        choose(page, "system", "Be kind.")
+        bodies = posted(page)
         say(page, "hello")
         assert finished(page, 81) == "still here"
+        assert bodies[0]["messages"][0] == {"role": "system", "content": "Be kind."}
+        assert len(bodies[0]["messages"]) - 1 == sent
+
+
+def test_the_servers_own_settings_are_shown_and_only_changed_ones_are_sent(browser, tokenizer):
+    defaults = SamplingSettings(temperature=2.5, top_p=0.87, top_k=7, seed=5)
+    limits = Limits(max_new_bytes=200)
+    app = create_app(Reciter(" ok"), tokenizer, facts=FACTS, limits=limits, defaults=defaults)
+    with served(app, limits) as address, opened(browser, address) as page:
+        expect(page.locator("#facts")).to_contain_text("812,345 parameters")
+        shown = "[...document.querySelectorAll('output, .settings input')].map((e) => e.value)"
+        assert page.evaluate(shown) == ["2.5", "2.5", "0.87", "0.85", "7", "200", "5", ""]
+        assert page.locator("#max_new_bytes").get_attribute("max") == "200"
+        bodies = posted(page)
+        say(page, "hello")
+        finished(page)
+        assert bodies[0].keys() == {"messages", "stream"}
+        choose(page, "top_k", "0")
+        choose(page, "seed", "")
+        say(page, "hello")
+        finished(page, 2)
+        assert bodies[1].keys() == {"messages", "stream", "top_k", "seed"}
+        assert bodies[1]["top_k"] == 0 and bodies[1]["seed"] is None
 
 
 def test_a_reload_in_the_middle_of_a_reply_offers_it_again(browser, tokenizer):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -169,7 +170,7 @@ def test_people_who_chat_at_once_get_their_own_replies(app):
 def test_the_page_and_its_parts_are_served_with_security_headers(client):
     page = client.get("/")
     assert page.mimetype == "text/html" and b"chat.js" in page.data
-    for name in ("page/chat.css", "page/chat.js"):
+    for name in ("page/chat.css", "page/chat.js", "page/settings.js"):
         assert client.get(f"/{name}").status_code == 200
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
@@ -177,21 +178,37 @@ def test_the_page_and_its_parts_are_served_with_security_headers(client):
 
 
 def test_the_page_has_no_outside_host_no_inline_script_and_no_html_from_text(client):
-    html, script = (
-        client.get("/").get_data(as_text=True),
-        client.get("/page/chat.js").get_data(as_text=True),
+    html, chat, settings, css = (
+        client.get(path).get_data(as_text=True)
+        for path in ("/", "/page/chat.js", "/page/settings.js", "/page/chat.css")
     )
-    for text in (html, script, client.get("/page/chat.css").get_data(as_text=True)):
+    for text in (html, chat, settings, css):
         assert "http://" not in text and "https://" not in text
         assert len(text.splitlines()) < 250
     assert "<script>" not in html and "onclick" not in html and "style=" not in html
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-        assert way not in script
+        assert way not in chat + settings
 
 
-def test_health_tells_about_the_model(client, model):
-    answer = client.get("/healthz").get_json()
-    assert answer == {"status": "ok", "model": {"parameters": model.count_parameters()}}
+def test_health_tells_about_the_model_its_limits_and_its_defaults(model, tokenizer):
+    options = {"facts": {"parameters": 7}, "limits": Limits(max_messages=3, max_new_bytes=200)}
+    defaults = SamplingSettings(temperature=0.3, seed=5)
+    client = create_app(model, tokenizer, defaults=defaults, **options).test_client()
+    assert client.get("/healthz").get_json() == {
+        "status": "ok",
+        "model": {"parameters": 7},
+        "limits": {
+            "max_body_bytes": 256_000, "max_messages": 3, "max_message_bytes": 16_000,
+            "max_new_bytes": 200,
+        },
+        "defaults": asdict(defaults) | {"max_new_bytes": 200},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ["", " ", "\n"])
+def test_a_reply_of_nothing_may_stand_in_the_conversation(said, client):
+    turns = [*HI, {"role": "assistant", "content": said}, *HI]
+    assert client.post("/chat", json={"messages": turns, "max_new_bytes": 3}).status_code == 200
 
 
 def test_limits_come_as_configuration(model, tokenizer):

@@ -5,7 +5,8 @@ POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?
                 "repetition_penalty"?, "max_new_bytes"?, "seed"?, "stream"?}
                -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
                data: {"text": ...} for each piece, then one with finish_reason and usage
-GET  /healthz  {"status": "ok", "model": {...}}
+GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...},
+                "defaults": {"temperature", ...}}
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
                the seconds one reply may take, or because the server ends.
@@ -16,6 +17,7 @@ errors         {"error": {"field", "message"}} with status 400, 403, 404, 405, 4
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,6 +74,8 @@ def create_app(
             anybody could write them.
     """
     limits, defaults = limits or Limits(), defaults or SamplingSettings()
+    longest = min(defaults.max_new_bytes, limits.max_new_bytes)
+    defaults = replace(defaults, max_new_bytes=longest)
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
@@ -85,7 +89,8 @@ def create_app(
 
     @app.get("/healthz")
     def health() -> Response:
-        return jsonify(status="ok", model=facts or {})
+        told = {"limits": limits.of_one_request(), "defaults": asdict(defaults)}
+        return jsonify(status="ok", model=facts or {}, **told)
 
     @app.post("/chat")
     def chat() -> Response:

@@ -1,15 +1,13 @@
-"use strict";
+import { adopt, byId, limits, settings } from "./settings.js";
 
 // All text goes into the page as text nodes (textContent), never as HTML:
 // whatever a person or the model writes is shown, not run.
 
-const byId = (id) => document.getElementById(id);
 const log = byId("log");
 const message = byId("message");
 const notice = byId("notice");
 const STORE = "tiny-llm-conversation";
-const NUMBERS = ["temperature", "top_p", "top_k", "max_new_bytes", "seed"];
-const MOST_SENT = 50; // turns; the model's memory holds far fewer, and the server takes 100
+const REST_BYTES = 500; // of a request: what it holds beside its turns, and more
 const SPEAKERS = { user: "You", assistant: "Model" };
 
 let messages = [];
@@ -45,19 +43,21 @@ function recall() {
   if (messages.at(-1)?.role === "user") offerRetry("The reply was not finished.");
 }
 
-function settings() {
-  const chosen = {};
-  for (const name of NUMBERS) {
-    const value = byId(name).value;
-    if (value !== "") chosen[name] = Number(value);
-  }
-  return chosen;
-}
+const bytesIn = (text) => new TextEncoder().encode(text).length;
 
+// The newest turns, as many as the server takes; the model's memory holds far fewer.
 function toSend() {
   const system = byId("system").value.trim();
-  const recent = messages.slice(-MOST_SENT);
-  return system ? [{ role: "system", content: system }, ...recent] : recent;
+  const first = system ? [{ role: "system", content: system }] : [];
+  const sent = [];
+  let room = limits.max_body_bytes - REST_BYTES - bytesIn(JSON.stringify(first));
+  for (const turn of messages.slice(-Math.max(1, limits.max_messages - first.length)).reverse()) {
+    room -= bytesIn(JSON.stringify(turn)) + 1;
+    const fits = room >= 0 && bytesIn(turn.content) <= limits.max_message_bytes;
+    if (!fits && sent.length) break; // the last turn goes out in any case: the server says what is wrong
+    sent.unshift(turn);
+  }
+  return [...first, ...sent];
 }
 
 function setWriting(writing) {
@@ -210,7 +210,8 @@ function clear() {
 
 async function showFacts() {
   try {
-    const { model } = await (await fetch("healthz")).json();
+    const { model, ...server } = await (await fetch("healthz")).json();
+    adopt(server);
     const parts = [`${model.parameters.toLocaleString("en")} parameters`, `sees ${model.context_bytes} bytes`];
     for (const [corpus, bits] of Object.entries(model.bits_per_byte ?? {})) {
       parts.push(`${bits.toFixed(2)} bits per byte on ${corpus}`);
@@ -230,9 +231,5 @@ message.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") running?.abort();
 });
-for (const output of document.querySelectorAll("output")) {
-  const input = byId(output.htmlFor.value);
-  input.addEventListener("input", () => (output.value = input.value));
-}
 recall();
 showFacts();
