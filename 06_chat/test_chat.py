@@ -349,6 +349,7 @@ class Counting:
 def test_the_work_is_bounded_by_the_context_and_not_by_what_is_sent(turns, bpe):
     counting = Counting(bpe)
     messages = [Message("user", "Hello there, how are you? " * size) for size in turns]
+    messages.insert(0, Message("system", "Be kind. " * max(turns)))
     assert len(fit_turns(messages, [], counting, context_length=256)) <= 192
     assert counting.given < 100 * 256
 

@@ -14,6 +14,8 @@ from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
 from shared.text.transcript import REPLY_CUE, STOPS, Message, render, render_prompt
 
+LONG_TOKEN = 8  # characters; over a whole text tokens have about four
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -86,7 +88,8 @@ def fit_turns(
     it keeps at most half of the room, its beginning.
     """
     room = context_length - context_length // 4
-    system = [message for message in messages[:1] if message.role == "system"]
+    longest = LONG_TOKEN * room
+    system = [m._replace(content=m.content[:longest]) for m in messages[:1] if m.role == "system"]
     taken = len(reply) + sum(_count(render([m])[:-1], tokenizer) for m in system)
     turns = _recent(messages[len(system) :], taken, room, tokenizer)
     prompt = tokenizer.encode(render_prompt(system + turns)).tolist()
@@ -131,7 +134,7 @@ def _enough(text: str, room: int, tokenizer: Tokenizer) -> str:
     Twice as many ids as have room: where the cut goes through a word, the word's ids are
     others, but no such id is among the last that stay.
     """
-    size = 8 * room  # characters; most tokens have fewer than four
+    size = LONG_TOKEN * room
     while size < len(text) and len(tokenizer.encode(text[-size:])) < 2 * room:
         size *= 2
     return text[-size:]
