@@ -41,6 +41,11 @@ class Limits:
         """What a page must know to send nothing that is refused: the `max_` fields by name."""
         return {k: v for k, v in asdict(self).items() if k.startswith("max_")}
 
+    def shortened(self, settings: SamplingSettings) -> SamplingSettings:
+        """The settings with no longer reply than may be asked for."""
+        longest = min(settings.max_new_bytes, self.max_new_bytes)
+        return replace(settings, max_new_bytes=longest)
+
     def __post_init__(self) -> None:
         for item in fields(self):
             low = 0 if item.name in ("queue_length", "queue_seconds", "reply_seconds") else 1

@@ -17,7 +17,7 @@ errors         {"error": {"field", "message"}} with status 400, 403, 404, 405, 4
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,7 +26,7 @@ from chat_request import BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
 from same_origin import guard_origins
 from server_names import guard_names
-from slots import Slots
+from slots import Slot, Slots
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -61,21 +61,17 @@ def create_app(
 ) -> Flask:
     """Builds the application around one model, which all requests share and none changes.
 
-    Its slots stand in `app.extensions["slots"]`, for the server to close when it ends.
-
     Args:
-        limits: what one request may ask for, and how many are served at once.
+        limits: what one request may ask for, and how many are served at once; their slots
+            stand in `app.extensions["slots"]`, for the server to close when it ends.
         defaults: sampling settings where a request names none.
         facts: what the page may tell about the model.
         allow_origin: other sites whose pages may chat, such as https://example.org.
-        bound_to: the address that the server listens at; see `guard_names`.
-        allowed_host: names under which it may be asked, such as example.org.
-        behind_proxy: believe the X-Forwarded-* headers of one proxy; without a proxy
-            anybody could write them.
+        bound_to, allowed_host: under which names it may be asked; see `guard_names`.
+        behind_proxy: believe X-Forwarded-* headers; without a proxy anybody could write them.
     """
-    limits, defaults = limits or Limits(), defaults or SamplingSettings()
-    longest = min(defaults.max_new_bytes, limits.max_new_bytes)
-    defaults = replace(defaults, max_new_bytes=longest)
+    limits = limits or Limits()
+    defaults = limits.shortened(defaults or SamplingSettings())
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
@@ -107,13 +103,7 @@ def create_app(
             return gone() or slots.hurry or monotonic() > end
 
         pieces = stream_reply(model, tokenizer, asked.messages, asked.settings, over)
-        pieces = slot.guard(pieces)
-        if not asked.stream:
-            return whole(pieces, slot.waited)
-        parts = events(pieces, slot.waited)
-        response = Response(parts, mimetype="text/event-stream", headers=STREAM_HEADERS)
-        response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
-        return response
+        return streamed(pieces, slot) if asked.stream else whole(slot.guard(pieces), slot.waited)
 
     guard_names(app, bound_to, allowed_host, behind_proxy)
     guard_origins(app, allow_origin)
@@ -161,6 +151,14 @@ def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     for last in pieces:
         text += last.text
     return jsonify(reply=text, **ending(last, queue_seconds))
+
+
+def streamed(pieces: Iterator[Piece], slot: Slot) -> Response:
+    """The reply as it is written; `slot` is free after it."""
+    parts = events(slot.guard(pieces), slot.waited)
+    response = Response(parts, mimetype="text/event-stream", headers=STREAM_HEADERS)
+    response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
+    return response
 
 
 def events(pieces: Iterator[Piece], queue_seconds: float) -> Iterator[str]:

@@ -40,10 +40,9 @@ def stream_reply(
 ) -> Iterator[Piece]:
     """Yields the assistant's next turn as its characters become whole.
 
-    The turn ends where the model begins another one (`user:` at the start of a
-    line) or ends the document, or early, once `over()` is true. If conversation and
-    reply outgrow the context, the oldest whole turns are dropped and the rest is read
-    again; a first system message stays (see `fit_turns`).
+    The turn ends where the model begins another one (`user:` at the start of a line) or ends
+    the document, or early, once `over()` is true. If conversation and reply outgrow the context,
+    the oldest whole turns are dropped and the rest is read again; see `fit_turns`.
 
     Raises:
         UserError: there is no message to reply to.
@@ -59,23 +58,21 @@ def stream_reply(
     def drop_turns(_: list[int]) -> list[int]:
         return fit_turns(messages, reply, tokenizer, model.config.context_length)
 
-    shown, decoder, size, reason = _Visible(), tokenizer.decoder(), 0, "length"
+    shown, decoder, size, ended = _Visible(), tokenizer.decoder(), 0, False
     for token in stream_ids(model, prompt, settings, drop_turns, over):
-        if token == tokenizer.end_of_text:
-            reason = "stop"
+        ended = token == tokenizer.end_of_text
+        if ended:
             break
         reply.append(token)
         size += len(tokenizer.token_bytes(token))
         text = shown.add(decoder.feed(token))
         if text:
             yield Piece(text)
-        if shown.stopped:
-            reason = "stop"
+        ended = shown.stopped
+        if ended or size >= settings.max_new_bytes:
             break
-        if size >= settings.max_new_bytes:
-            break
-    rest = "" if shown.stopped else shown.add(decoder.flush()) + shown.rest()
-    yield Piece(rest, reason, len(tokenizer.decode_bytes(prompt)), size)
+    rest = shown.add(decoder.flush()) + shown.rest()
+    yield Piece(rest, "stop" if ended else "length", len(tokenizer.decode_bytes(prompt)), size)
 
 
 def fit_turns(
