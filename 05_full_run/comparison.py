@@ -89,7 +89,10 @@ def rows_of(path: str | Path) -> list[Row]:
         return read_results(file)
     if not (path / CARD_FILE).is_file():
         raise UserError(f"{path} is neither a finished run nor a comparison's folder")
-    saved = json.loads((find_checkpoint(path) / RUN_FILE).read_text())
+    checkpoint = find_checkpoint(path)
+    if not (checkpoint / RUN_FILE).is_file():
+        raise UserError(f"{path} is a published model, without its log: name the run's own folder")
+    saved = json.loads((checkpoint / RUN_FILE).read_text())
     place = path.resolve()
     name = place.parent.name if re.fullmatch(r"seed-\d+", place.name) else place.name
     return [read_row(path, name, {}, saved["seed"])]

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
     require_package(config.track)
     name = Path(options.config[-1].relative).stem if options.config else "run"
-    folder = user_path(config.out or RUNS / name)
+    folder = user_path(config.out or RUNS / name).resolve()  # `--out .` has a name, too
     if is_main():
         make_room(folder, options.resume, options.fresh)
     if options.batch == "auto" and count_processes() > 1:
@@ -96,12 +96,16 @@ def make_room(folder: Path, resume: bool, fresh: bool) -> None:
     """Sets an earlier run in the folder aside, if `fresh`.
 
     Raises:
-        UserError: it holds a run, and neither `resume` nor `fresh` says what to do.
+        UserError: it holds a run, and neither `resume` nor `fresh` says what to do; or the
+            disk refuses.
     """
     earlier = list_checkpoints(folder / "checkpoints")
     if earlier and fresh:
         aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.rename(aside)
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise UserError(f"cannot rename {folder} to {aside}: {error.strerror}") from error
         console.print(f"the earlier run is now {aside}")
     elif earlier and not resume:
         raise UserError(

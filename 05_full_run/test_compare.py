@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from variants import Range, budget_in_steps, expand, name_variants, read_named, read_vary
 
 from shared.errors import UserError
-from shared.training.checkpoint import list_checkpoints
+from shared.training.checkpoint import find_checkpoint, list_checkpoints
 from shared.training.run_config import RunConfig, TrainConfig
 from shared.training.run_log import read_metrics
 
@@ -288,6 +289,12 @@ def test_finished_runs_join_a_table_under_the_name_above_their_seeds(config_file
     assert rows[0]["bits_per_byte"] == mean(last["validation"].values())
     compare.main(["--runs", str(out), "--out", str(tmp_path / "again")])
     assert rows_in(tmp_path / "again") == rows
+    published = tmp_path / "published"
+    shutil.copytree(find_checkpoint(folders[0]), published)
+    (published / "config.json").unlink()  # what publish.py leaves at home
+    shutil.copy(Path(folders[0]) / "card.md", published)
+    with pytest.raises(UserError, match="is a published model, without its log"):
+        compare.main(["--runs", str(published), "--out", str(out)])
 
 
 # --- mistakes

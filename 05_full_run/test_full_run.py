@@ -211,6 +211,14 @@ def test_an_existing_run_is_neither_overwritten_nor_forgotten(config_file, folde
     assert (folders / "tiny" / "card.md").exists()
 
 
+def test_fresh_in_the_folder_itself_sets_it_aside_by_its_name(config_file, tmp_path, monkeypatch):
+    (tmp_path / "here" / "checkpoints" / "step-0000001").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    full_run.main(["--config", str(config_file), "--out", ".", "--fresh", "--budget", "1 steps"])
+    assert (tmp_path / "here" / "card.md").exists()
+    assert [path.name[:5] for path in tmp_path.glob("here-*")] == ["here-"]
+
+
 def test_resuming_a_finished_run_does_nothing(config_file, folders, capsys):
     full_run.main(["--config", str(config_file)])
     before = (folders / "tiny" / "metrics.jsonl").read_bytes()

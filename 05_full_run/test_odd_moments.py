@@ -197,7 +197,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_its_log_anew(config
     [
         ["--train.decay", "0"], ["--train.learning_rate", "-1"], ["--train.warmup", "1"],
         ["--data.path_weight", ".nan"], ["--seed", "99999999999999999999999"],
-        ["--out", "x" * 5000],
+        ["--out", "x" * 5000], ["--config", "~nosuch/x.yaml"],
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_one_line(wrong, config_file, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick_curves
 import torch
 import trained_attention
 import trained_experts
@@ -69,6 +70,12 @@ def test_the_weights_shown_are_those_the_model_mixes_values_with(window, tiny_co
     for block, weights, values, output in zip(model.blocks, maps, mixed, expected, strict=True):
         merged = (weights @ values).transpose(0, 1).flatten(1)  # (T, C)
         torch.testing.assert_close(block.attention.output(merged), output, rtol=1e-4, atol=1e-5)
+
+
+def test_a_home_that_is_nobodys_is_one_line():
+    for main in (quick_curves.main, trained_attention.main):
+        with pytest.raises(UserError, match="cannot be a path here"):
+            main(["~nosuch/run"])
 
 
 def test_only_the_default_run_is_drawn_into_the_committed_figure(
