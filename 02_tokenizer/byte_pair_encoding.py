@@ -5,7 +5,7 @@
 Nothing is imported from the package. It counts every pair again after each merge,
 which is slow and easy to follow. `shared/text/bpe_training.py` learns the same merges
 without counting twice; a test proves it. Left out here: words are not cut apart first,
-so merges may cross spaces.
+so merges may cross spaces; and a token may grow to any length.
 """
 
 from collections import Counter
@@ -15,15 +15,16 @@ TEXT = "low lower lowest, new newer newest, wide wider widest"
 
 
 def train(ids: list[int], merges_wanted: int) -> list[tuple[int, int]]:
-    """Learns merges on ids: each time the most frequent pair, of equals the one of larger ids."""
-    merges = []
+    """Learns merges on ids: each time the most frequent pair, of equals the one of larger bytes."""
+    merges, vocabulary = [], [bytes([byte]) for byte in range(256)]
     while len(merges) < merges_wanted:
         counts = Counter(pairwise(ids))
-        if not counts:
+        if max(counts.values(), default=0) < 2:  # what stands only once is no pattern
             break
-        best = max(counts, key=lambda pair: (counts[pair], pair))
-        ids = merge(ids, best, 256 + len(merges))
-        merges.append(best)
+        left, right = max(counts, key=lambda p: (counts[p], vocabulary[p[0]], vocabulary[p[1]]))
+        ids = merge(ids, (left, right), 256 + len(merges))
+        merges.append((left, right))
+        vocabulary.append(vocabulary[left] + vocabulary[right])
     return merges
 
 

@@ -1,17 +1,18 @@
 """BPE: lossless, the plain version's merges, and the `tokenizers` library's ids."""
 
 import json
+import random
 
 import byte_pair_encoding as plain
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_files import SHOWN, read_gpt2_files, show, unshow, write_tokenizers_json
-from shared.text.bpe_training import train_bpe
+from shared.text.bpe_training import LONGEST_TOKEN, train_bpe
 from shared.text.pretokens import pretokens
 from shared.text.python_docs import read_python_docs
 from shared.text.tokenizer_file import load_tokenizer
@@ -42,10 +43,30 @@ def test_merges_by_hand():
     assert trained.vocab_size == 259 and trained.end_of_text == 258
 
 
-@given(st.text(alphabet="abcd", max_size=60), st.integers(0, 12))
+@example("".join(random.Random(0).choices("abcd", k=400)), 60)
+@given(st.text(alphabet="abcd", max_size=24), st.integers(0, 12))
 def test_the_promoted_version_learns_the_plain_versions_merges(text, wanted):
-    """One word, so that the cut into words plays no part; ties are frequent here."""
+    """One word, so that the cut into words plays no part; ties are frequent here.
+
+    No text is long enough for a token that only the longest length forbids.
+    """
     assert train_bpe([text], 257 + wanted).merges == plain.train(list(text.encode()), wanted)
+
+
+def test_of_equally_frequent_pairs_the_larger_bytes_win():
+    """`abc` has the larger ids, (256, 99), and `zz` the larger bytes."""
+    words = ["ab", "abc", "abc", "zz", "zz"]
+    assert train_bpe(words, 260).merges == [(97, 98), (122, 122), (256, 99)]
+
+
+def test_what_stands_once_is_no_token_and_none_is_longer_than_16_bytes():
+    """A vocabulary is published with its model: a password must not be in it."""
+    letters = random.Random(0)
+    once, often = ("".join(letters.choices("abcdefgh", k=100)) for _ in range(2))
+    tokens = train_bpe([once, *[f"{often}\n"] * 5], 2000).vocabulary
+    assert max(map(len, tokens)) == LONGEST_TOKEN == 16
+    twice = (once + " " + often * 2).encode()
+    assert all(twice.count(token) > 1 for token in tokens if len(token) > 1)
 
 
 @given(st.text(max_size=40))
@@ -94,7 +115,7 @@ def test_saving_restores_everything(bpe, tmp_path):
 
 def test_training_on_almost_nothing_stops_early():
     assert train_bpe([], 5000).vocab_size == 257
-    assert train_bpe(["ab"], 5000).merges == [(97, 98)]
+    assert train_bpe(["ab", "ab"], 5000).merges == [(97, 98)]
     with pytest.raises(UserError, match="256 bytes and end of text need 257"):
         train_bpe(["ab"], 256)
 

@@ -31,11 +31,13 @@ def test_it_is_learned_once_and_then_read(source, tmp_path, monkeypatch):
     assert again.identity == first.identity
 
 
-def test_other_text_gives_another_tokenizer(source, tmp_path):
+def test_other_text_or_another_rule_gives_another_tokenizer(source, tmp_path, monkeypatch):
     tokenizer_for("bpe:300", [source], tmp_path / "data", 0.1)
     (tmp_path / "notes" / "new.md").write_text("quite other words here " * 50)
     tokenizer_for("bpe:300", [source], tmp_path / "data", 0.1)
-    assert len(list((tmp_path / "data").glob("bpe-300-*.json"))) == 2
+    monkeypatch.setattr(own_tokenizer, "LONGEST_TOKEN", 8)
+    tokenizer_for("bpe:300", [source], tmp_path / "data", 0.1)
+    assert len(list((tmp_path / "data").glob("bpe-300-*.json"))) == 3
 
 
 def test_validation_text_teaches_nothing_and_the_sample_ends_where_asked(source):

@@ -14,6 +14,11 @@ from shared.errors import UserError
 from shared.text.bpe import BPETokenizer, Pair, merge_pair
 from shared.text.pretokens import pretokens
 
+SEEN_ENOUGH = 2  # what stands only once is no pattern, and may be somebody's secret
+LONGEST_TOKEN = 16  # bytes: longer ones are links and passwords, which a vocabulary would tell
+
+Candidate = tuple[int, tuple[int, ...], tuple[int, ...], Pair]
+
 
 def train_bpe(
     texts: Iterable[str | bytes],
@@ -23,7 +28,9 @@ def train_bpe(
     """Learns merges until there are `vocab_size` ids, end of text included.
 
     The most frequent pair is merged first; of equally frequent ones that with the
-    larger ids. It stops early when no pair is left.
+    larger bytes: the left tokens are compared, then the right ones. A pair that stands
+    only once is never merged, nor one of more than `LONGEST_TOKEN` bytes: a vocabulary
+    is published with its model. It stops early when no pair is left.
 
     Args:
         on_merge: called with the number of merges so far.
@@ -48,33 +55,37 @@ class _Words:
 
     def __init__(self, words: list[list[int]], counts: list[int]) -> None:
         self.words, self.counts = words, counts
+        self.vocabulary = [bytes([byte]) for byte in range(256)]
+        self.order = [_larger_first(token) for token in self.vocabulary]
         self.pair_counts: dict[Pair, int] = defaultdict(int)
         self.places: dict[Pair, set[int]] = defaultdict(set)
         for index in range(len(words)):
             self._add(index, +1)
-        self.heap = [self._entry(pair) for pair in self.pair_counts]
-        heapq.heapify(self.heap)
+        self.heap: list[Candidate] = []
+        self._offer(self.pair_counts)
 
     def most_frequent_pair(self) -> Pair | None:
         """The pair to merge next; entries whose count has changed since are thrown away."""
         while self.heap:
-            count, left, right = self.heap[0]
-            if self.pair_counts.get((-left, -right), 0) == -count and count < 0:
-                return -left, -right
+            count, *_, pair = self.heap[0]
+            if self.pair_counts.get(pair) == -count:
+                return pair
             heapq.heappop(self.heap)
         return None
 
     def merge(self, pair: Pair, new: int) -> None:
         """Replaces the pair in every word that holds it."""
+        left, right = pair
+        self.vocabulary.append(self.vocabulary[left] + self.vocabulary[right])
+        self.order.append(_larger_first(self.vocabulary[new]))
         changed: set[Pair] = set()
         for index in list(self.places[pair]):
             changed |= self._add(index, -1)
             self.words[index] = merge_pair(self.words[index], pair, new)
             changed |= self._add(index, +1)
+        self._offer(changed)
         for touched in changed:
-            if self.pair_counts[touched]:
-                heapq.heappush(self.heap, self._entry(touched))
-            else:
+            if not self.pair_counts[touched]:
                 del self.pair_counts[touched]
                 self.places.pop(touched, None)
 
@@ -89,5 +100,16 @@ class _Words:
                 self.places[pair].discard(index)
         return set(pairs)
 
-    def _entry(self, pair: Pair) -> tuple[int, int, int]:
-        return -self.pair_counts[pair], -pair[0], -pair[1]  # a heap gives the smallest first
+    def _offer(self, pairs: Iterable[Pair]) -> None:
+        """Puts those pairs into the heap that may be merged."""
+        for pair in pairs:
+            left, right = pair
+            length = len(self.vocabulary[left]) + len(self.vocabulary[right])
+            if self.pair_counts[pair] >= SEEN_ENOUGH and length <= LONGEST_TOKEN:
+                entry = -self.pair_counts[pair], self.order[left], self.order[right], pair
+                heapq.heappush(self.heap, entry)
+
+
+def _larger_first(token: bytes) -> tuple[int, ...]:
+    """A sort key: the larger bytes come first, since a heap gives the smallest."""
+    return (*(-byte for byte in token), 1)  # the 1 puts a token after those that go on from it

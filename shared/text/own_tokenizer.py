@@ -1,6 +1,6 @@
 """A run's own tokenizer: `bpe:8192` learns 8,192 ids from the run's own training text.
 
-It is learned once and kept beside the token files; other text gives another file.
+It is learned once and kept beside the token files; other text or other rules give another.
 Promoted by 02_tokenizer.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shared.text.bpe_training import train_bpe
+from shared.text.bpe_training import LONGEST_TOKEN, SEEN_ENOUGH, train_bpe
 from shared.text.sources import Source, fingerprint, read_source
 from shared.text.splits import TRAIN, split_documents
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer, pick_tokenizer
@@ -33,7 +33,8 @@ def tokenizer_for(
     """
     if (size := learned_size(name)) is None:
         return pick_tokenizer(name)
-    state = json.dumps([size, valid_fraction, [fingerprint(source) for source in sources]])
+    rules = size, SEEN_ENOUGH, LONGEST_TOKEN, valid_fraction
+    state = json.dumps([*rules, [fingerprint(source) for source in sources]])
     path = Path(folder) / f"bpe-{size}-{hashlib.sha256(state.encode()).hexdigest()[:8]}.json"
     if not path.is_file():
         share = SAMPLE_BYTES // len(sources)
