@@ -11,15 +11,17 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from shared.errors import UserError, one_line_errors
-from shared.files import atomic_folder
+from shared.files import atomic_folder, user_path
 from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE
 from shared.text.bpe import BPETokenizer
+from shared.text.primer import is_shipped_primer
 from shared.text.sources import Source
 from shared.text.text_spans import SPAN, first_shared_span
 from shared.text.token_file import Corpus, data_folder, load_corpus
@@ -31,7 +33,8 @@ from shared.training.run_config import DataConfig
 from shared.training.run_log import CURVES_FILE
 
 DATA = data_folder()
-PUBLIC_SOURCES = ("primer",)  # its text is published already, with the code
+# Line ends differ between systems, and U+FFFD stands for bytes that are no UTF-8.
+CHANGED_BY_SHOWING = re.compile("\r|\ufffd".encode())
 LEFT_OUT = "(A sample stood here that repeated training text word for word. It was left out.)"
 
 console = Console(highlight=False, markup=False, emoji=False)
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("run", nargs="?", default=str(DEFAULT_RUN), help="a finished run's folder")
     parser.add_argument("--out", required=True, help="the folder to make; it must not exist yet")
     options = parser.parse_args(arguments)
-    run, out = Path(options.run).expanduser(), Path(options.out).expanduser()
+    run, out = user_path(options.run), user_path(options.out)
     if out.exists():
         raise UserError(f"{out} exists already: name a folder that does not")
     for name in publish(run, out, DATA):
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> None:
     if learned := learned_tokens(load_tokenizer(out / TOKENIZER_FILE)):
         closing += (
             f" {TOKENIZER_FILE} holds {learned:,} tokens learned from text: "
-            "words and pieces of words that stand often in it."
+            "words and pieces of words that stand at least twice in it."
         )
     console.print(closing)
 
@@ -74,8 +77,8 @@ def publish(run: Path, out: Path, data_folder: Path) -> list[str]:
             shutil.copyfile(checkpoint / file, place / file)
         if (run / CURVES_FILE).is_file():
             shutil.copyfile(run / CURVES_FILE, place / CURVES_FILE)
-        card = (run / CARD_FILE).read_text(encoding="utf-8")
-        (place / CARD_FILE).write_text(clean_card(card, corpora, tokenizer), encoding="utf-8")
+        card = (run / CARD_FILE).read_bytes()
+        (place / CARD_FILE).write_bytes(clean_card(card, corpora, tokenizer))
         for file in sorted(place.iterdir()):
             refuse_training_text(file, corpora, tokenizer)
         return [file.name for file in sorted(place.iterdir())]
@@ -89,7 +92,7 @@ def learned_tokens(tokenizer: Tokenizer) -> int:
 
 
 def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) -> list[Corpus]:
-    """The corpora a checkpoint was trained on, those aside whose text is public with the code.
+    """The corpora a checkpoint was trained on, but for the primer if it is public with the code.
 
     Raises:
         UserError: they are gone or have changed, so nothing could be compared.
@@ -101,20 +104,21 @@ def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) 
         config = DataConfig(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{checkpoint} does not tell what it was trained on: {error}") from error
-    private = [s for s in config.all_sources() if s.spec not in PUBLIC_SOURCES]
-    corpora = [load_corpus(s, data_folder, tokenizer, config.valid_fraction) for s in private]
+    sources = config.all_sources()
+    corpora = [load_corpus(s, data_folder, tokenizer, config.valid_fraction) for s in sources]
     for corpus in corpora:
         if hashes.get(corpus.name) != corpus.manifest["sha256"]["train"]:
             raise UserError(
                 f"the text of {corpus.name} has changed since the run: nothing can be compared. "
                 "Put it back, or train again"
             )
-    return corpora
+    return [c for c in corpora if not (c.source.kind == "primer" and is_shipped_primer())]
 
 
-def repeated(data: bytes, corpora: list[Corpus], tokenizer: Tokenizer) -> str | None:
+def repeated(
+    data: bytes, corpora: list[Corpus], decode: Callable[[list[int]], bytes] | None
+) -> str | None:
     """The name of a corpus that `data` repeats a span of, if any."""
-    decode = None if tokenizer.kind == ByteTokenizer.kind else tokenizer.decode_bytes
     for corpus in corpora:
         for ids in (corpus.train, corpus.validation):
             if first_shared_span(data, np.asarray(ids), decode) is not None:
@@ -122,23 +126,44 @@ def repeated(data: bytes, corpora: list[Corpus], tokenizer: Tokenizer) -> str | 
     return None
 
 
-def clean_card(card: str, corpora: list[Corpus], tokenizer: Tokenizer) -> str:
-    """The card without the samples that repeat training text."""
+def decoder(tokenizer: Tokenizer) -> Callable[[list[int]], bytes] | None:
+    """What makes bytes of ids; None where ids are bytes."""
+    return None if tokenizer.kind == ByteTokenizer.kind else tokenizer.decode_bytes
 
-    def checked(block: re.Match) -> str:
-        return LEFT_OUT if repeated(block[0].encode(), corpora, tokenizer) else block[0]
 
-    return re.sub(r"^```text\n.*?\n```$", checked, card, flags=re.MULTILINE | re.DOTALL)
+def clean_card(card: bytes, corpora: list[Corpus], tokenizer: Tokenizer) -> bytes:
+    """The card without the samples that repeat training text, or what is left of it when shown."""
+
+    def as_shown(ids: list[int]) -> bytes:
+        return tokenizer.decode(ids).replace("\r", "").encode()
+
+    def checked(block: re.Match[bytes]) -> bytes:
+        found = repeated(block[0], corpora, decoder(tokenizer))
+        if not found and CHANGED_BY_SHOWING.search(block[0]):
+            found = repeated(block[0].replace(b"\r", b""), corpora, as_shown)
+        return LEFT_OUT.encode() if found else block[0]
+
+    return re.sub(rb"^```text\r?\n.*?\n```\r?$", checked, card, flags=re.MULTILINE | re.DOTALL)
 
 
 def refuse_training_text(file: Path, corpora: list[Corpus], tokenizer: Tokenizer) -> None:
-    """Compares one file.
+    """Compares one file, and of a tokenizer the tokens themselves, which its file encodes.
 
     Raises:
         UserError: it holds a span of training text.
     """
-    if (name := repeated(file.read_bytes(), corpora, tokenizer)) is not None:
+    data = file.read_bytes()
+    if file.name == TOKENIZER_FILE:
+        data += all_tokens(tokenizer)
+    if (name := repeated(data, corpora, decoder(tokenizer))) is not None:
         raise UserError(f"{file.name} holds {SPAN} bytes of {name}, word for word: not published")
+
+
+def all_tokens(tokenizer: Tokenizer) -> bytes:
+    """Every token's bytes and the special tokens' names, one after another."""
+    if tokenizer.kind == ByteTokenizer.kind:
+        return b""
+    return b"\0".join([*tokenizer.vocabulary, *map(str.encode, tokenizer.special)])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_training import train_bpe
+from shared.text.primer import is_shipped_primer
 from shared.text.sources import Source
 from shared.text.text_spans import SPAN, first_shared_span, window_hashes
 from shared.text.token_file import load_corpus
@@ -48,8 +49,15 @@ def test_every_window_has_its_own_hash_and_equal_windows_the_same():
 def test_it_agrees_with_a_plain_search(before, after, span):
     training, published = as_ids(before + span + after), after + span + before
     windows = (bytes(training[i : i + SPAN]) for i in range(len(training) - SPAN + 1))
-    expected = any(window in published for window in windows)
+    expected = any(window in published for window in windows if window != 16 * window[:4])
     assert (first_shared_span(published, training) is not None) == expected
+
+
+def test_a_line_of_dashes_is_no_text():
+    """GPT-2's vocabulary has a token of 64 of them."""
+    for rule in (b"-", b"=-", b"<-->"):
+        assert first_shared_span(100 * rule, as_ids(100 * rule)) is None
+    assert first_shared_span(100 * b"<--->", as_ids(100 * b"<--->")) is not None
 
 
 def test_a_span_across_two_pieces_is_found(monkeypatch):
@@ -84,10 +92,10 @@ def bpe() -> BPETokenizer:
 def make_run(tmp_path, tiny_config, monkeypatch) -> Callable[[Tokenizer], Path]:
     """Makes a finished run on a secret text, as `full_run.py` leaves it."""
 
-    def make(tokenizer: Tokenizer) -> Path:
+    def make(tokenizer: Tokenizer, notes: bytes = SECRET.encode() * 20, sample: str = "") -> Path:
         monkeypatch.setattr(publish, "DATA", tmp_path / "data")
         (tmp_path / "notes").mkdir()
-        (tmp_path / "notes" / "secret.md").write_text(SECRET * 20)
+        (tmp_path / "notes" / "secret.md").write_bytes(notes)
         data = DataConfig([Source("primer")], path=str(tmp_path / "notes"))
         hashes = {}
         for source in data.all_sources():
@@ -97,11 +105,11 @@ def make_run(tmp_path, tiny_config, monkeypatch) -> Callable[[Tokenizer], Path]:
         model = Transformer(replace(tiny_config, vocab_size=tokenizer.vocab_size))
         config = {"data": asdict(data), "corpora": hashes}
         save_checkpoint(folder / "checkpoints", 1, model, tokenizer, config, {})
-        hello = "user: hello\nassistant: Hello! I am a tiny language model."
-        blocks = "\n\n".join(f"```text\n{text}\n```" for text in (hello, "I dreamt: " + SECRET))
-        (folder / "card.md").write_text(
-            f"# Model card\n\n## Samples\n\n{blocks}\n\n## Limits\n\nTiny.\n"
-        )
+        hello = "user: hello\nassistant: Hello! I am a tiny language model. What shall we talk "
+        samples = hello + "about?", sample or "I dreamt: " + SECRET
+        blocks = "\n\n".join(f"```text\n{text}\n```" for text in samples)
+        card = f"# Model card\n\n## Samples\n\n{blocks}\n\n## Limits\n\nTiny.\n"
+        (folder / "card.md").write_bytes(card.encode())
         (folder / "curves.png").write_bytes(b"\x89PNG")
         return folder
 
@@ -131,6 +139,21 @@ def test_a_sample_that_repeats_training_text_is_left_out_of_the_card(run, tmp_pa
     assert "Hello! I am a tiny language model." in card  # the primer is public with the code
 
 
+LINES = b"".join(b"%d steps, then %d \xfcber das Feld\n" % (n, n * n) for n in range(20))
+
+
+@pytest.mark.parametrize("training_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("card_end", ["\n", "\r\n"])
+def test_a_repeated_sample_is_found_whatever_showing_did_to_it(
+    training_end, card_end, make_run, tokenizer, tmp_path
+):
+    """Short lines that are no UTF-8: no 64 bytes of them stand in the card as they were."""
+    sample = LINES.decode("utf-8", "replace").replace("\n", card_end)
+    run = make_run(tokenizer, LINES.replace(b"\n", training_end), sample)
+    publish.main([str(run), "--out", str(tmp_path / "public")])
+    assert "steps, then" not in (tmp_path / "public" / "card.md").read_text()
+
+
 @pytest.mark.parametrize("file", ["curves.png", "model.json", "model.safetensors", "card.md"])
 def test_training_text_anywhere_else_is_refused_and_nothing_is_made(file, run, tmp_path):
     checkpoint = run / "checkpoints" / "step-0000001"
@@ -152,6 +175,25 @@ def test_with_learned_tokens_training_text_is_found_as_well(make_run, bpe, tmp_p
     with pytest.raises(UserError, match=r"curves.png holds 64 bytes of markdown:notes"):
         publish.main([str(run), "--out", str(tmp_path / "other")])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_token_that_is_training_text_is_refused(make_run, tmp_path, monkeypatch):
+    """The file shows tokens in hex, where no comparison of bytes finds them."""
+    monkeypatch.setattr("shared.text.bpe_training.LONGEST_TOKEN", 200)
+    link = SECRET.replace(" ", "").replace(",", "").rstrip(".").encode()
+    text = b"".join(b"%d %s. " % (n, link) for n in range(50))
+    run = make_run(train_bpe([text], 400), text)
+    with pytest.raises(UserError, match=r"tokenizer.json holds 64 bytes of markdown:notes"):
+        publish.main([str(run), "--out", str(tmp_path / "public")])
+
+
+def test_an_edited_primer_is_private(run, tmp_path, monkeypatch):
+    """The run's primer is the committed one: this fails until its hash stands in `primer.py`."""
+    assert is_shipped_primer()
+    monkeypatch.setattr("shared.text.primer.SHIPPED_SHA256", "of another")
+    publish.main([str(run), "--out", str(tmp_path / "public")])
+    card = (tmp_path / "public" / "card.md").read_text()
+    assert "I am a tiny language model" not in card and card.count(publish.LEFT_OUT) == 2
 
 
 def test_it_says_how_many_published_tokens_were_learned_from_the_text(
@@ -182,6 +224,11 @@ def test_an_unfinished_run_or_a_taken_folder_is_refused(run, tmp_path):
     (tmp_path / "public").mkdir()
     with pytest.raises(UserError, match="exists already"):
         publish.main([str(run), "--out", str(tmp_path / "public")])
+    for path in ("~nosuch/x", "x" * 5000):
+        with pytest.raises(UserError, match="cannot be a path here"):
+            publish.main([str(run), "--out", path])
+        with pytest.raises(UserError, match="cannot be a path here"):
+            publish.main([path, "--out", str(tmp_path / "other")])
     (run / "card.md").unlink()
     with pytest.raises(UserError, match="let the run finish first"):
         publish.main([str(run), "--out", str(tmp_path / "other")])

@@ -3,6 +3,7 @@
 Promoted by 02_tokenizer.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from shared.text.corpora import Document
 from shared.text.transcript import Message, parse, render
 
 PRIMER_PATH = Path(__file__).with_name("primer.txt")
+SHIPPED_SHA256 = "c496872f9ab17e57195342142aa360c1d7ddca570e9518c23b126175ea0d2315"
 CHAIN_STEPS = (31, 13)  # how far up the file the two conversations before it stand
 
 
@@ -37,6 +39,12 @@ def primer_conversations() -> list[list[Message]]:
     """The conversations of `primer.txt`, which stand there with a blank line between them."""
     blocks = PRIMER_PATH.read_text(encoding="utf-8").split("\n\n")
     return [parse(block.strip() + "\n") for block in blocks if block.strip()]
+
+
+def is_shipped_primer() -> bool:
+    """True if `primer.txt` is the one that is public with the code, and not edited since."""
+    text = PRIMER_PATH.read_text(encoding="utf-8")  # whatever line ends a checkout gave it
+    return hashlib.sha256(text.encode()).hexdigest() == SHIPPED_SHA256
 
 
 def _document(name: str, messages: list[Message], spelling: Callable[[str], str]) -> Document:

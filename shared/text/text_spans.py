@@ -30,6 +30,8 @@ def first_shared_span(
 ) -> bytes | None:
     """The first `SPAN` bytes of `training` that `published` holds too, or None.
 
+    Rules do not count: what only repeats one to four bytes, such as a line of dashes.
+
     Args:
         training: (N,) ids, a memory map is fine: it is read once, in pieces.
         decode: gives the bytes of some ids; None: the ids are bytes, (N,) uint8.
@@ -42,7 +44,8 @@ def first_shared_span(
         places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
         for start in np.flatnonzero(known[places] == hashes):
             span = piece[start : start + SPAN].tobytes()
-            if span in published:  # equal hashes are not yet equal bytes
+            is_rule = span[4:] == span[:-4]
+            if not is_rule and span in published:  # equal hashes are not yet equal bytes
                 return span
     return None
 
