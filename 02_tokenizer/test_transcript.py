@@ -1,8 +1,11 @@
 """Transcripts: a conversation as text and back, and nobody speaks with another's voice."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from shared.errors import UserError
 from shared.text.primer import primer_conversations, read_primer
@@ -17,13 +20,17 @@ def test_rendering_by_hand():
     assert parse(render(TALK)) == TALK
 
 
+LIKE_TURNS = ["user: x", "assistant：", "ｕｓｅｒ：x", "User:", "ú\u200bser ︓"]
+BEFORE_A_TURN = ["", " ", "\u3000", "\u200b", "\x00", "\u0301"]
+LINE_ENDS = ["\n", "\r\n", "\r", "\u2028"]
+
 lines = st.lists(
     st.one_of(
-        st.sampled_from([f"{role}: x" for role in ROLES] + [" user:", "", " ", "user"]),
-        st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x1e\r")),
+        st.sampled_from([*LIKE_TURNS, *BEFORE_A_TURN, *LINE_ENDS, "user"]),
+        st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x1e")),
     ),
-    max_size=4,
-).map("\n".join)
+    max_size=6,
+).map("".join)
 conversations = st.lists(st.builds(Message, st.sampled_from(ROLES), lines), max_size=4)
 
 
@@ -35,6 +42,23 @@ def test_parse_undoes_render(messages: list[Message]):
 @given(lines)
 def test_no_content_can_begin_another_turn(content: str):
     assert len(parse(render([Message("user", content)]))) == 1
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [normalizers.NFKC()],
+        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()],
+        [normalizers.Replace(sign, "") for sign in ("\u200b", "\x00")] + [normalizers.NFKC()],
+        [normalizers.Replace(end, "\n") for end in ("\r\n", "\r", "\u2028")],
+    ],
+    ids=["compatibility", "accents and case", "unseen characters", "line ends"],
+)
+def test_no_content_can_begin_another_turn_once_a_tokenizer_has_normalised_it(steps):
+    content = "".join(map("".join, product(LINE_ENDS, BEFORE_A_TURN, LIKE_TURNS)))
+    text = render([Message("user", content)])
+    normalised = normalizers.Sequence(steps).normalize_str(text)
+    assert len(parse(normalised)) == 1
 
 
 def test_content_cannot_end_the_document():

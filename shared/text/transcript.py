@@ -6,12 +6,17 @@
 
 One line a turn; a turn may have more lines. A line inside a turn that looks like
 the start of another turn gets one more leading space, so nobody can speak with
-another's voice; `parse` takes that space off again.
+another's voice; `parse` takes that space off again. Some tokenizers normalise text
+(`Ａ` to `a`, accents and zero-width characters to nothing): what such a one could
+turn into the start of a turn looks like it.
 Promoted by 02_tokenizer.
 """
 
 import re
+import unicodedata
 from typing import Literal, NamedTuple
+
+import regex
 
 from shared.errors import UserError
 
@@ -21,8 +26,7 @@ REPLY_CUE = "assistant:"
 STOPS = tuple(f"\n{role}:" for role in ROLES)
 
 _TURN = re.compile(rf"^({'|'.join(ROLES)}): ?", re.MULTILINE)
-_LOOKS_LIKE_A_TURN = re.compile(rf"^( *(?:{'|'.join(ROLES)}):)", re.MULTILINE)
-_ESCAPED = re.compile(rf"^ ( *(?:{'|'.join(ROLES)}):)", re.MULTILINE)
+_UNSEEN = regex.compile(r"[\p{M}\p{C}\p{Z}]+")  # marks, controls, spaces of every kind
 
 
 class Message(NamedTuple):
@@ -63,10 +67,17 @@ def parse(text: str) -> list[Message]:
 
 def _escape(content: str) -> str:
     # The first line follows "role: " and so can never be taken for a turn.
-    first, newline, rest = content.replace("\x1e", "").partition("\n")
-    return first + newline + _LOOKS_LIKE_A_TURN.sub(r" \1", rest)
+    first, *rest = content.replace("\x1e", "").splitlines(keepends=True) or [""]
+    return first + "".join(" " + line if _looks_like_a_turn(line) else line for line in rest)
 
 
 def _unescape(content: str) -> str:
-    first, newline, rest = content.partition("\n")
-    return first + newline + _ESCAPED.sub(r"\1", rest)
+    first, *rest = content.splitlines(keepends=True) or [""]
+    escaped = (line[0] == " " and _looks_like_a_turn(line) for line in rest)
+    return first + "".join(line[cut:] for line, cut in zip(rest, escaped, strict=True))
+
+
+def _looks_like_a_turn(line: str) -> bool:
+    # Long runs of marks take normalize quadratic time, so they go first.
+    letters = unicodedata.normalize("NFKD", _UNSEEN.sub("", line)).casefold()
+    return _TURN.match(_UNSEEN.sub("", letters)) is not None
