@@ -9,7 +9,6 @@ Ratios are taken in one run on one text. Needs the test extras.
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import byte_pair_encoding as plain
 import tokenizers
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.errors import UserError, one_line_errors
+from shared.files import user_path
 from shared.text.bpe_training import train_bpe
 from shared.text.python_docs import read_python_docs
 
@@ -55,7 +55,7 @@ def read(arguments: list[str]) -> str:
     """The file named, or the Python docs."""
     if not arguments:
         return "\n\n".join(document.data.decode() for document in read_python_docs())
-    path = Path(arguments[0]).expanduser()
+    path = user_path(arguments[0])
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     return path.read_text(encoding="utf-8", errors="replace")

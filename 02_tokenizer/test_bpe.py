@@ -168,8 +168,14 @@ def test_a_broken_tokenizer_file_is_one_line(bpe, tmp_path):
     path = tmp_path / "tokenizer.json"
     bpe.save(path)
     state = json.loads(path.read_text())
-    for key, value in (("vocabulary", ["zz"]), ("merges", [[1, 99999]]), ("special", None)):
-        path.write_text(json.dumps(state | {key: value}))
+    broken = {
+        "vocabulary": [["zz"], [1], 5, {}, "ab"],
+        "merges": [[[1, 99999]], [[1]], 5, [[97, "x"]], [[-1, -2]]],
+        "special": [None, [], "abc", [1], {}],
+    }
+    texts = [json.dumps(state | {key: value}) for key in broken for value in broken[key]]
+    for text in [*texts, "[" * 100_000, '{"kind": "bpe"}']:
+        path.write_text(text)
         with pytest.raises(UserError, match="cannot read the tokenizer"):
             load_tokenizer(path)
 
@@ -231,12 +237,14 @@ def test_the_library_loads_our_tokenizer_and_encodes_alike(bpe, reloaded, text):
         assert reloaded.decode(bpe.encode(text).tolist()) == text
 
 
-@pytest.mark.parametrize("fault", ["missing", "not json", "gap in the ids"])
+@pytest.mark.parametrize("fault", ["missing", "not json", "nested", "gap in the ids"])
 def test_broken_gpt2_files_are_one_line(fault, tmp_path):
     vocabulary, merges = tmp_path / "vocab.json", tmp_path / "merges.txt"
     merges.write_text("#version: 0.2\n")
     if fault == "not json":
         vocabulary.write_text("{")
+    elif fault == "nested":
+        vocabulary.write_text("[" * 100_000)
     elif fault == "gap in the ids":
         vocabulary.write_text(json.dumps({SHOWN[byte]: 2 * byte for byte in range(256)}))
     with pytest.raises(UserError, match="cannot read"):

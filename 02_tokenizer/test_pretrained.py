@@ -262,8 +262,10 @@ def test_an_empty_folder_and_a_missing_file_are_one_line(tmp_path, monkeypatch):
         (str(tmp_path / "none.json"), "cannot read the tokenizer"),
         ("none.json", "cannot read the tokenizer"),
         ("~/no/such/file", "cannot read the tokenizer"),
+        ("~nosuch/file.json", "cannot be a path here"),
     ]:
         assert_one_line(message, pick_tokenizer, name)
+    assert_one_line("cannot be a path here", load_tokenizer, "~nosuch/file.json")
 
 
 # --- what can go wrong

@@ -7,11 +7,11 @@ python 02_tokenizer/train_bpe.py --corpus markdown:~/notes --vocab-size 8192 --o
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from rich.progress import track
 
 from shared.errors import UserError, one_line_errors
+from shared.files import user_path
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_training import train_bpe
 from shared.text.own_tokenizer import training_texts
@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--max-megabytes", type=float, default=50, help="read no more than this")
     parser.add_argument("--out", help="the .json file to write")
     options = parser.parse_args(arguments)
+    out = user_path(options.out) if options.out else None
     most = int(options.max_megabytes * 1e6)
     texts = list(training_texts(Source(options.corpus), most, valid_fraction=0.05))
     if not texts:
@@ -35,9 +36,9 @@ def main(arguments: list[str]) -> None:
     seconds = time.perf_counter() - start
     print(f"{total:,} bytes, {tokenizer.vocab_size:,} ids, {seconds:.1f} s")
     describe(tokenizer, texts)
-    if options.out:
-        tokenizer.save(Path(options.out).expanduser())
-        print(f"saved {options.out}")
+    if out:
+        tokenizer.save(out)
+        print(f"saved {out}")
 
 
 def describe(tokenizer: BPETokenizer, texts: list[bytes]) -> None:

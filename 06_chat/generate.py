@@ -21,7 +21,7 @@ from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 def main(arguments: list[str]) -> None:
@@ -72,7 +72,7 @@ def explain_next_byte(
     cache, logits = prefill(model, ids)
     logits = logits.float().cpu()
     keys = cache.layers[0].keys
-    console.print(f"prompt        {prompt!r}, with the end-of-text id before it", markup=False)
+    console.print(f"prompt        {prompt!r}, with the end-of-text id before it")
     console.print(f"ids           (T,)         = ({len(ids)},)")
     console.print(f"last logits   (V,)         = {tuple(logits.shape)}")
     console.print(f"cache, layer  (B, K, T, D) = {tuple(keys.shape)}, {cache.length} filled")
@@ -105,7 +105,7 @@ def continue_aloud(
         count += 1
     seconds = time.perf_counter() - start
     print(decoder.flush())
-    console.print(f"[dim]{count} bytes, {count / max(seconds, 1e-9):,.0f} bytes/s[/dim]")
+    console.print(f"{count} bytes, {count / max(seconds, 1e-9):,.0f} bytes/s", style="dim")
 
 
 if __name__ == "__main__":

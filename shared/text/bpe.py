@@ -164,7 +164,12 @@ class BPETokenizer(Decodes):
         vocabulary = [bytes.fromhex(token) for token in state["vocabulary"]]
         byte_ids = [vocabulary.index(bytes([byte])) for byte in range(256)]
         merges = [(int(left), int(right)) for left, right in state["merges"]]
-        return cls.with_ids(vocabulary, byte_ids, merges, state["special"])
+        special = state["special"]
+        if not (isinstance(special, list) and special and set(map(type, special)) == {str}):
+            raise ValueError(f"special is {str(special)[:60]}; expected a list of names")
+        if min(map(min, merges), default=0) < 0:
+            raise ValueError("a merge names an id below 0")
+        return cls.with_ids(vocabulary, byte_ids, merges, special)
 
 
 def merge_pair(ids: list[int], pair: Pair, new: int) -> list[int]:

@@ -12,6 +12,8 @@ from shared.errors import UserError
 from shared.files import atomic_file
 from shared.text.bpe import BPETokenizer
 
+# What a file of JSON can fail with that is missing, cut off, nested without end, or another's.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
 SHOWN = {byte: chr(byte) for byte in PRINTABLE} | {
     byte: chr(256 + n) for n, byte in enumerate(b for b in range(256) if b not in set(PRINTABLE))
@@ -50,7 +52,7 @@ def read_gpt2_files(vocab_file: str | Path, merges_file: str | Path) -> BPEToken
         byte_ids = [ids[SHOWN[byte]] for byte in range(256)]
         merges = [(ids[left], ids[right]) for left, right in pairs]
         return BPETokenizer.with_ids(vocabulary, byte_ids, merges, special or ["<|endoftext|>"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read {vocab_file} and {merges_file}: {error!r}") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.files import user_path
 from shared.text.bpe import BPETokenizer
-from shared.text.bpe_files import read_gpt2_files
+from shared.text.bpe_files import UNREADABLE, read_gpt2_files
 from shared.text.pretrained import PretrainedTokenizer, download_tokenizer
 from shared.text.tokenizer import ByteTokenizer
 
@@ -56,7 +56,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             it needs the `tokenizers` package.
     """
     try:
-        state = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        state = json.loads(user_path(path).read_text(encoding="utf-8"))
         if "model" in state and "kind" not in state:
             return PretrainedTokenizer(state)
         kind = state["kind"]
@@ -64,7 +64,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             return PretrainedTokenizer(state["tokenizer"])
         if kind == BPETokenizer.kind:
             return BPETokenizer.from_state(state)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the tokenizer {path}: {error!r}") from error
     if kind != ByteTokenizer.kind:
         raise UserError(
