@@ -11,6 +11,7 @@ import pytest
 
 from shared.errors import UserError
 from shared.files import MARK
+from shared.text import bpe_training, own_tokenizer
 from shared.training.checkpoint import (
     best_checkpoint,
     find_checkpoint,
@@ -81,6 +82,21 @@ def test_a_run_resumes_from_the_checkpoint_before_a_broken_one(
     assert again["model.safetensors"] == json.loads(expected)["model.safetensors"]
     steps = [entry["step"] for entry in read_metrics(finished) if "loss" in entry]
     assert steps == list(range(1, 25))
+
+
+def test_a_run_keeps_its_learned_tokenizer_when_the_rules_change(
+    config_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
+    arguments = ["--config", str(config_file), "--out", str(tmp_path / "run")]
+    arguments += ["--data.tokenizer", "bpe:300"]
+    full_run.main(arguments)
+    break_newest(tmp_path / "run", "truncated")
+    (tmp_path / "run" / "card.md").unlink()
+    monkeypatch.setattr(own_tokenizer, "LONGEST_TOKEN", 3)
+    monkeypatch.setattr(bpe_training, "LONGEST_TOKEN", 3)
+    full_run.main([*arguments, "--resume"])
+    assert "resuming after step 18" in " ".join(capsys.readouterr().out.split())
 
 
 def test_when_every_checkpoint_is_broken_nothing_is_loaded_resumed_or_wiped(finished, config_file):

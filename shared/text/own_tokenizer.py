@@ -23,16 +23,22 @@ def tokenizer_for(
     sources: Sequence[Source],
     folder: str | Path,
     valid_fraction: float,
+    learned: Path | None = None,
 ) -> Tokenizer:
     """The tokenizer called `name`; for `bpe:N` the one in `folder`, learned first if need be.
 
     Every source gives the same share of the sample, so that a small one's words count.
+
+    Args:
+        learned: the file of a `bpe:N` that a run has learned already, and goes on with.
 
     Raises:
         UserError: see `pick_tokenizer` and `train_bpe`; a source cannot be read.
     """
     if (size := learned_size(name)) is None:
         return pick_tokenizer(name)
+    if learned:
+        return load_tokenizer(learned)
     rules = size, SEEN_ENOUGH, LONGEST_TOKEN, valid_fraction
     state = json.dumps([*rules, [fingerprint(source) for source in sources]])
     path = Path(folder) / f"bpe-{size}-{hashlib.sha256(state.encode()).hexdigest()[:8]}.json"

@@ -25,6 +25,7 @@ from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import (
     RUN_FILE,
+    TOKENIZER_FILE,
     list_checkpoints,
     newest_whole,
     restore_state,
@@ -222,7 +223,9 @@ def build_run(
     device, budget.clock = strategy.device, strategy.clock
     data, sources = config.data, config.data.all_sources()
     with strategy.main_first():
-        tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction)
+        begun = newest_whole(Path(folder) / "checkpoints", lambda line: None)
+        own = begun and begun / TOKENIZER_FILE
+        tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, own)
         settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
         corpora = [load_corpus(source, *settings) for source in sources]
     config = replace(config, model=model_for(config, tokenizer))
