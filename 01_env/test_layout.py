@@ -29,7 +29,7 @@ TABLE = {
     "training.loss": 4, "training.optimizer": 4, "training.muon": 4, "training.schedule": 4,
     "training.clipping": 4, "training.budget": 4,
     "training.precision": 4, "training.strategy": 4, "training.loop": 4,
-    "training.checkpoint": 4, "training.sampler": 4,
+    "training.checkpoint": 4, "training.checkpoint_folder": 4, "training.sampler": 4,
     "training.run_config": 5, "training.run_options": 5, "training.run_log": 5, "training.run": 5,
     "training.run_parts": 5, "training.card": 5, "training.plan": 5,
     "training.compiled": 5, "training.stop_signal": 5, "training.trackers": 5,

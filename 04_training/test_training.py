@@ -17,15 +17,8 @@ from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.batches import Batches
 from shared.training.budget import Budget, parse_budget
-from shared.training.checkpoint import (
-    STATE_FILE,
-    SUMS_FILE,
-    find_checkpoint,
-    list_checkpoints,
-    load_model,
-    restore_state,
-    save_checkpoint,
-)
+from shared.training.checkpoint import STATE_FILE, load_model, restore_state, save_checkpoint
+from shared.training.checkpoint_folder import SUMS_FILE, find_checkpoint, list_checkpoints
 from shared.training.loop import TrainingDiverged, train
 from shared.training.loss import bits_per_byte, cross_entropy, evaluate
 from shared.training.optimizer import build_adamw, build_muon, scale_learning_rates

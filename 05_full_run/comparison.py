@@ -17,7 +17,8 @@ from shared.errors import UserError
 from shared.files import atomic_file, user_path
 from shared.model.weights import load_weights
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import RUN_FILE, find_checkpoint
+from shared.training.checkpoint import RUN_FILE
+from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_log import read_metrics
 
 RESULTS_FILE, TABLE_FILE, FIGURE_FILE = "results.json", "results.md", "figure.png"

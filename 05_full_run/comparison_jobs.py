@@ -21,7 +21,8 @@ from variants import Variant, budget_in_steps
 from shared.errors import UserError
 from shared.privacy import without_folders
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import RUN_FILE, list_checkpoints
+from shared.training.checkpoint import RUN_FILE
+from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 

@@ -24,7 +24,7 @@ from shared.files import user_path
 from shared.text.token_file import data_folder
 from shared.training.budget import parse_budget
 from shared.training.card import CARD_FILE, trained_steps
-from shared.training.checkpoint import list_checkpoints
+from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run, build_run
 from shared.training.run_config import RunConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
-from shared.training.checkpoint import DEFAULT_RUN
+from shared.training.checkpoint_folder import DEFAULT_RUN
 from shared.training.run_log import METRICS_FILE, draw_curves
 
 FIGURE = Path(__file__).with_name("figures") / "curves.png"

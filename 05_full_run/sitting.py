@@ -16,7 +16,7 @@ from rich.console import Console
 from shared.errors import UserError
 from shared.privacy import without_folders
 from shared.training.card import Outcome, write_card
-from shared.training.checkpoint import list_checkpoints, note_best
+from shared.training.checkpoint_folder import list_checkpoints, note_best
 from shared.training.loop import Record, TrainingDiverged
 from shared.training.loss import bits_per_byte
 from shared.training.processes import is_main

@@ -19,7 +19,7 @@ import pytest
 from variants import Range, budget_in_steps, expand, name_variants, read_named, read_vary
 
 from shared.errors import UserError
-from shared.training.checkpoint import find_checkpoint, list_checkpoints
+from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.run_config import RunConfig, TrainConfig
 from shared.training.run_log import read_metrics
 

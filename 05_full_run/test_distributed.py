@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from shared.errors import UserError
 from shared.model.counting import count_parameters
 from shared.model.presets import PRESETS
-from shared.training.checkpoint import list_checkpoints, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.distributed import share_of
 from shared.training.processes import lost_processes, pick_strategy
 from shared.training.run_config import FREE_TO_CHANGE, RunConfig

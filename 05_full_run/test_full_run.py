@@ -24,7 +24,8 @@ from live_progress import LiveProgress
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
 from shared.training import run_log
-from shared.training.checkpoint import RUN_FILE, find_checkpoint, load_model
+from shared.training.checkpoint import RUN_FILE, load_model
+from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.loop import TrainingDiverged
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.files import MARK
-from shared.training.checkpoint import list_checkpoints, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.run_log import read_metrics
 
 SCRIPT = Path(__file__).with_name("full_run.py")

@@ -12,11 +12,11 @@ import pytest
 from shared.errors import UserError
 from shared.files import MARK
 from shared.text import bpe_training, own_tokenizer
-from shared.training.checkpoint import (
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import (
     best_checkpoint,
     find_checkpoint,
     list_checkpoints,
-    load_model,
     note_best,
 )
 from shared.training.run_log import read_metrics

@@ -18,7 +18,8 @@ from shared.model.causal_attention import CausalAttention, share_heads, split_he
 from shared.model.positions import Angles
 from shared.model.sliding_window import window_mask
 from shared.model.transformer import Transformer
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
 FIGURE = Path(__file__).with_name("figures") / "trained_attention.png"
 TEXT = "user: hello\nassistant: Hello! It is"

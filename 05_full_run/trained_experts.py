@@ -21,7 +21,8 @@ from shared.model.moe import MixtureOfExperts
 from shared.model.transformer import Transformer
 from shared.text.primer import read_primer
 from shared.text.python_docs import read_python_docs
-from shared.training.checkpoint import find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import find_checkpoint
 
 BYTES_READ = 40_000
 BRACKETS = "()[]{}<>"

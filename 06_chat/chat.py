@@ -17,7 +17,8 @@ from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import render
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -23,7 +23,8 @@ from shared.chat.sampling import keep_top_p
 from shared.device import device_label
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
 FIGURES = Path(__file__).with_name("figures")
 PROMPT = "The garden "

@@ -18,7 +18,8 @@ from shared.device import pick_device
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 console = Console(highlight=False, markup=False, emoji=False)

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from jsonargparse import ArgumentParser
 
 from shared.errors import UserError, one_line_errors
-from shared.training.checkpoint import DEFAULT_RUN
+from shared.training.checkpoint_folder import DEFAULT_RUN
 
 QUESTIONS = ("hello", "What are you?", "how does attention work?", "thank you")
 MOST = {"clients": 256, "requests": 10_000, "seconds": 600}

@@ -28,7 +28,8 @@ from shared.text.token_file import Corpus, data_folder, load_corpus
 from shared.text.tokenizer import ByteTokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import DEFAULT_RUN, RUN_FILE, TOKENIZER_FILE, find_checkpoint
+from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 from shared.training.run_config import DataConfig
 from shared.training.run_log import CURVES_FILE
 

@@ -17,7 +17,8 @@ from web_app import create_app
 
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
 FIGURE = Path(__file__).with_name("figures") / "page.png"
 TALK = ("hello", "What are you?", "how does attention work?", "thank you")

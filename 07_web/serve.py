@@ -39,7 +39,8 @@ from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
 from shared.model.transformer import Transformer
-from shared.training.checkpoint import DEFAULT_RUN, find_checkpoint, load_model
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 from shared.training.run_log import read_metrics
 
 SPARE_THREADS = 4  # for the page, /healthz and refusals while every slot and place is taken

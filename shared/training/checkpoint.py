@@ -6,15 +6,12 @@
         config.json                        what the run was asked to do
         training_state.pt                  optimizer, schedule and data position, RNG
         checksums.json                     sha256 of each file above
-    <run>/checkpoints/best.json            which of them validated best
 
 Promoted by 04_training.
 """
 
-import hashlib
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,15 +20,21 @@ import torch
 from safetensors import SafetensorError
 
 from shared.errors import UserError
-from shared.files import atomic_file, atomic_folder, remove_folder, sweep, user_path
+from shared.files import atomic_folder, remove_folder, sweep
 from shared.model.transformer import Transformer
-from shared.model.weights import WEIGHTS_FILE, load_weights, save_weights
+from shared.model.weights import load_weights, save_weights
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
+from shared.training.checkpoint_folder import (
+    SUMS_FILE,
+    best_checkpoint,
+    is_whole,
+    list_checkpoints,
+    sha256,
+    verify,
+)
 
-STATE_FILE, RUN_FILE, SUMS_FILE = "training_state.pt", "config.json", "checksums.json"
-BEST_FILE = "best.json"
+STATE_FILE, RUN_FILE = "training_state.pt", "config.json"
 TOKENIZER_FILE = "tokenizer.json"
-DEFAULT_RUN = Path(__file__).resolve().parents[2] / "05_full_run" / "runs" / "quick"
 
 NEW_PARTS = ("clipping",)  # a checkpoint of version 0.1.0 lacks them: they start as built
 
@@ -68,7 +71,7 @@ def save_checkpoint(
             tokenizer.save(place / TOKENIZER_FILE)
             (place / RUN_FILE).write_text(json.dumps(run_config, indent=2))
             torch.save(state, place / STATE_FILE)
-            sums = {file.name: _sha256(file) for file in sorted(place.iterdir())}
+            sums = {file.name: sha256(file) for file in sorted(place.iterdir())}
             (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
     except (SafetensorError, RuntimeError) as error:  # how those libraries say "disk full"
         raise UserError(f"cannot write {folder / name}: {str(error).splitlines()[0]}") from error
@@ -76,39 +79,6 @@ def save_checkpoint(
         if old.name not in (name, best_checkpoint(folder)):
             remove_folder(old)
     return folder / name
-
-
-def note_best(folder: str | Path, checkpoint: str, bits_per_byte: float) -> None:
-    """Remembers the checkpoint's name in `folder/best.json` if no earlier one was as good."""
-    best = _read_best(Path(folder))
-    if best is None or bits_per_byte < best["bits_per_byte"]:
-        with atomic_file(Path(folder) / BEST_FILE) as partial:
-            partial.write_text(json.dumps({"name": checkpoint, "bits_per_byte": bits_per_byte}))
-
-
-def best_checkpoint(folder: str | Path) -> str | None:
-    """The name that `note_best` remembered, if any."""
-    best = _read_best(Path(folder))
-    return None if best is None else best["name"]
-
-
-def _read_best(folder: Path) -> dict[str, Any] | None:
-    try:
-        best = json.loads((folder / BEST_FILE).read_text())
-        return best if isinstance(best["name"], str) and best["bits_per_byte"] > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def list_checkpoints(folder: str | Path) -> list[Path]:
-    """The checkpoints below `folder`, in the order of their steps."""
-    found = [p for p in Path(folder).glob("step-*") if p.name[5:].isdigit()]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint's folder: 500 for `step-0000500`."""
-    return int(checkpoint.name[5:])
 
 
 def collect_state(parts: dict[str, Any]) -> dict[str, Any]:
@@ -160,82 +130,6 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def warn(line: str) -> None:
-    """Tells on stderr, where a reply that is piped on does not go."""
-    print(line, file=sys.stderr)
-
-
-def find_checkpoint(path: str | Path, tell: Callable[[str], object] = warn) -> Path:
-    """Finds the checkpoint that `path` means.
-
-    That is `path` itself if it is one; the best of a run for `RUN/best`; else the
-    newest of a run that is whole. Broken ones on the way are told.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = user_path(path)
-    if (path / WEIGHTS_FILE).is_file():
-        return path
-    if path.name == "best" and (name := best_checkpoint(path.parent / "checkpoints")):
-        return path.parent / "checkpoints" / name
-    found = newest_whole(path / "checkpoints", tell) or newest_whole(path, tell)
-    if found is None:
-        raise UserError(f"no checkpoint in {path}: train one with `python 05_full_run/full_run.py`")
-    return found
-
-
-def newest_whole(folder: str | Path, tell: Callable[[str], object]) -> Path | None:
-    """The newest checkpoint below `folder` that is not broken, broken ones told; None: it has none.
-
-    Raises:
-        UserError: all of them are broken.
-    """
-    found = list_checkpoints(folder)
-    for checkpoint in reversed(found):
-        try:
-            verify(checkpoint)
-            return checkpoint
-        except UserError as error:
-            tell(f"{error}; going back to the one before")
-    if found:
-        names = ", ".join(checkpoint.name for checkpoint in found)
-        raise UserError(
-            f"every checkpoint in {folder} is broken ({names}): put a copy of one back, or train "
-            "anew (--fresh sets this run aside)"
-        )
-    return None
-
-
-def is_whole(checkpoint: str | Path) -> bool:
-    """Whether it is there with its checksums, and they hold."""
-    try:
-        verify(checkpoint)
-    except UserError:
-        return False
-    return (Path(checkpoint) / SUMS_FILE).is_file()
-
-
-def verify(checkpoint: str | Path) -> None:
-    """Compares every file with the checksum saved beside it; silent where there is none.
-
-    Raises:
-        UserError: a file is missing or has changed; it is named.
-    """
-    checkpoint = Path(checkpoint)
-    if not (checkpoint / SUMS_FILE).is_file():
-        return
-    try:
-        sums = json.loads((checkpoint / SUMS_FILE).read_text())
-        broken = [name for name, value in sums.items() if _sha256(checkpoint / name) != value]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"the checkpoint {checkpoint} is broken: {error}") from error
-    if broken:
-        raise UserError(
-            f"the checkpoint {checkpoint} is broken: {', '.join(broken)} changed since it was saved"
-        )
-
-
 def _state_of(part: Any) -> Any:
     return [_state_of(p) for p in part] if isinstance(part, Sequence) else part.state_dict()
 
@@ -246,8 +140,3 @@ def _load_into(part: Any, state: Any) -> None:
             _load_into(one, its_state)
     else:
         part.load_state_dict(state)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,15 +23,8 @@ from shared.text.own_tokenizer import tokenizer_for
 from shared.text.token_file import Corpus, load_corpus
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import Budget, parse_budget
-from shared.training.checkpoint import (
-    RUN_FILE,
-    TOKENIZER_FILE,
-    list_checkpoints,
-    newest_whole,
-    restore_state,
-    save_checkpoint,
-    step_of,
-)
+from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE, restore_state, save_checkpoint
+from shared.training.checkpoint_folder import list_checkpoints, newest_whole, step_of
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
 from shared.training.loop import Record, train
