@@ -6,7 +6,7 @@ python 06_chat/busy_neighbours.py --checkpoint RUN
 
 Bytes a second with nothing beside it and with some endless loops beside it: on one thread, on
 all, and on as many as chat.py and serve.py choose by measuring, which they do once, at their
-start. The choice is made anew in each column.
+start. Here the choice is made anew in each turn.
 """
 
 import subprocess
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from statistics import median
 
 import torch
 from jsonargparse import ArgumentParser
@@ -30,6 +31,7 @@ from shared.model.transformer import Transformer
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
 
+TURNS = 5  # of each way, alone and beside the loops
 PROMPT = [0] * 32  # ids; what they are does not matter for the time
 
 
@@ -39,7 +41,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="an untrained model instead")
     parser.add_argument("--loops", type=int, default=2, help="programs that do nothing but count")
-    parser.add_argument("--seconds", type=float, default=4.0, help="each measurement takes so long")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="of a measurement, its turns together"
+    )
     options = parser.parse_args(arguments)
     if not 1 <= options.loops <= 64 or not 0 < options.seconds <= 60:
         raise UserError("--loops is 1 to 64 and --seconds up to 60")
@@ -58,20 +62,27 @@ def main(arguments: list[str]) -> None:
 
 
 def measured(model: Transformer, loops: int, seconds: float) -> dict[str, tuple[float, float]]:
-    """Bytes a second alone and beside the loops, for each way to choose the threads."""
+    """Bytes a second alone and beside the loops, for each way to choose the threads.
+
+    The ways take turns, and the median of a way's turns counts: what else the machine does for a
+    while is shared by all.
+    """
     every = torch.get_num_threads()
     ways: dict[str, Callable[[], AbstractContextManager]] = {
         "1": partial(fixed_threads, 1),
         f"{every}, all": partial(fixed_threads, every),
         "chosen by measuring": partial(steady_generation, model),
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    columns = []
     for neighbours in (0, loops):
+        rates: dict[str, list[float]] = {name: [] for name in ways}
         with busy(neighbours):
-            for name, threads in ways.items():
-                with threads():
-                    rates[name].append(bytes_a_second(model, seconds))
-    return {name: (alone, beside) for name, (alone, beside) in rates.items()}
+            for _ in range(TURNS):
+                for name, threads in ways.items():
+                    with threads():
+                        rates[name].append(bytes_a_second(model, seconds / TURNS))
+        columns.append({name: median(each) for name, each in rates.items()})
+    return {name: (columns[0][name], columns[1][name]) for name in ways}
 
 
 @contextmanager
