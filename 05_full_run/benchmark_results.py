@@ -33,7 +33,8 @@ from shared.files import atomic_file
 from shared.model.counting import training_flops
 from shared.privacy import without_folders
 from shared.text.batches import Batches
-from shared.training import strategy
+from shared.training import loop
+from shared.training.loop import train
 from shared.training.precision import Precision
 from shared.training.run_config import RunConfig
 from shared.training.run_log import read_metrics
@@ -87,14 +88,14 @@ def step_shares(config: RunConfig, steps: int) -> dict[str, float]:
     is `REST`. The profiler slows Python, so that is an upper bound.
     """
     parts = [
-        (strategy, "cross_entropy", LOSS), (Batches, "__next__", DATA),
+        (loop, "cross_entropy", LOSS), (Batches, "__next__", DATA),
         (Precision, "clip", OPTIMIZER), (Precision, "step", OPTIMIZER),
     ]  # fmt: skip
     with ExitStack() as labels:
         for owner, name, group in parts:
             labelled = record_function(LABEL + group)(getattr(owner, name))
             labels.enter_context(patch.object(owner, name, labelled))
-        records = our_run(config, steps + 1).steps()
+        records = train(**our_run(config, steps + 1).for_training())
         next(records)  # allocates and warms up
         with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
             start = time.perf_counter()
