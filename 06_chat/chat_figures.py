@@ -1,10 +1,10 @@
-"""Draws three figures for the notes: temperatures, top-p, and what the KV cache saves.
+"""Draws four figures for the notes: the KV cache, temperatures, top-p, and what the cache saves.
 
     python 06_chat/chat_figures.py
     python 06_chat/chat_figures.py RUN
 
-The first two show the model's own shares for the byte after `PROMPT`; the third is
-measured, and its numbers are printed.
+The first needs no run. The next two show the model's own shares for the byte after
+`PROMPT`; the last is measured, and its numbers are printed.
 """
 
 import sys
@@ -15,7 +15,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from shared.chat.generation import prefill
@@ -31,12 +33,14 @@ PROMPT = "The garden "
 SHOWN = 16  # likeliest bytes drawn
 TOP_P = 0.9
 TEMPERATURES = {0.5: "tab:blue", 1.0: "tab:green", 2.0: "tab:orange"}
-KEPT, DROPPED = "#2a788e", "#cccccc"
+KEPT, DROPPED, NEW = "#2a788e", "#cccccc", "tab:orange"
+HEADS, KV_HEADS, PLACES, FILLED = 4, 2, 16, 6  # H, K, T of the notes' model; positions prefilled
 REPEATS = 30  # timings of each length; their median is drawn
 
 
 def main(arguments: list[str]) -> None:
     """Draws the figures of the run named, or of the quick one."""
+    print(f"drawn: {draw_kv_cache(FIGURES / 'kv_cache.png')}")
     model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else DEFAULT_RUN))
     ids = [tokenizer.end_of_text, *tokenizer.encode(PROMPT).tolist()]
     with torch.inference_mode():
@@ -44,6 +48,38 @@ def main(arguments: list[str]) -> None:
         print(f"drawn: {draw_temperatures(logits, FIGURES / 'temperatures.png')}")
         print(f"drawn: {draw_top_p(logits, FIGURES / 'top_p.png')}")
         print(f"drawn: {draw_cache_times(model, FIGURES / 'cache_times.png')}")
+
+
+def draw_kv_cache(path: Path) -> Path:
+    """One layer's cache when a seventh byte comes: what is kept, what is new, who reads it."""
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    axes = figure.subplots()
+    for head in range(KV_HEADS):
+        for row, part in enumerate(("keys", "values")):
+            draw_strip(axes, f"{part} {head}", height=5.5 - 3 * head - row)
+    for head in range(HEADS):
+        height, group = 5.5 - 1.5 * head, head * KV_HEADS // HEADS
+        axes.add_patch(Rectangle((-9, height - 0.4), 2.2, 0.8, facecolor=NEW))
+        axes.text(-7.9, height, f"query {head}", ha="center", va="center", color="white")
+        ends = {"xy": (-2.5, 5 - 3 * group), "xytext": (-6.7, height)}
+        axes.annotate("", **ends, arrowprops={"arrowstyle": "->"})
+    axes.text(-7.9, 6.4, "new: (1, H, 1, D)", ha="center")
+    axes.text(PLACES / 2, 6.4, "cache: (1, K, T, D), twice", ha="center")
+    axes.text(PLACES / 2, 0.6, "place = position of the byte", ha="center")
+    axes.set(xlim=(-9.3, PLACES + 0.3), ylim=(0.3, 7))
+    axes.set_axis_off()
+    return save(figure, path)
+
+
+def draw_strip(axes: Axes, name: str, height: float) -> None:
+    """The T places of one key/value head: those that are kept, the new one, those still free."""
+    axes.text(-0.2, height, name, ha="right", va="center")
+    for place in range(PLACES):
+        colour = KEPT if place < FILLED else NEW if place == FILLED else "white"
+        box = Rectangle((place, height - 0.4), 1, 0.8, facecolor=colour, edgecolor="0.5")
+        axes.add_patch(box)
+        colour = "white" if place <= FILLED else "0.5"
+        axes.text(place + 0.5, height, str(place), ha="center", va="center", color=colour)
 
 
 def shown(byte: int) -> str:
