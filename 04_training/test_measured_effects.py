@@ -7,8 +7,8 @@ from warmup_effect import run_losses
 
 
 def test_the_loss_of_an_overfit_test_does_not_miss_the_mask_but_speaking_does(one_thread):
-    sample = "a cat sat on a mat"
-    outcome = overfit_with("no mask", sample, max_steps=60)
+    sample = "ab ac ad ba bc bd ca"  # no letter settles the next one
+    outcome = overfit_with("no mask", sample, max_steps=80)
     assert outcome.loss < GOAL
     assert outcome.said != sample
 
