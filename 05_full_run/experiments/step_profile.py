@@ -17,9 +17,14 @@ from shared.training.run_config import RunConfig
 
 LABEL = "benchmark: "  # begins the profiler's names for parts of the loop
 ATTENTION, MATRICES, CASTS = "attention", "matrix products", "casts and copies"
-BETWEEN, LOSS, OPTIMIZER, DATA = "norms, RoPE, activations", "loss", "optimizer", "data"
+NORMS_AND_ACTIVATIONS, LOSS, OPTIMIZER, DATA = (
+    "norms, RoPE, activations",
+    "loss",
+    "optimizer",
+    "data",
+)
 REST = "Python and bookkeeping"
-GROUPS = (MATRICES, ATTENTION, BETWEEN, CASTS, LOSS, OPTIMIZER, DATA, REST)
+GROUPS = (MATRICES, ATTENTION, NORMS_AND_ACTIVATIONS, CASTS, LOSS, OPTIMIZER, DATA, REST)
 ATTENTION_NAMES = ("RowBlockAttention", "scaled_dot_product", "ScaledDotProduct")
 MATRIX_NAMES = {"mm", "addmm", "bmm", "baddbmm", "baddbmm_", "_grouped_mm", "dot", "mv"}
 CAST_NAMES = {"_to_copy", "copy_", "clone", "contiguous"}
@@ -90,7 +95,7 @@ def group_of(names: Sequence[str]) -> str:
             return CASTS
         if kind in MATRIX_NAMES:
             return MATRICES
-    return BETWEEN if names[0].startswith("aten::") else REST
+    return NORMS_AND_ACTIVATIONS if names[0].startswith("aten::") else REST
 
 
 def group_shares(seconds: dict[str, float], wall: float) -> dict[str, float]:

@@ -94,7 +94,7 @@ def test_an_operation_belongs_to_what_called_it():
     assert group(["aten::mm", "aten::linear"]) == step_profile.MATRICES
     assert group(["aten::copy_", "aten::_to_copy", "aten::linear"]) == step_profile.CASTS
     assert group(["aten::copy_", "RowBlockAttentionBackward"]) == step_profile.ATTENTION
-    assert group(["aten::mul", "aten::rms_norm"]) == step_profile.BETWEEN
+    assert group(["aten::mul", "aten::rms_norm"]) == step_profile.NORMS_AND_ACTIVATIONS
     assert group(["aten::mul", "benchmark: optimizer"]) == step_profile.OPTIMIZER
     assert group(["MulBackward0"]) == step_profile.REST
 
@@ -108,7 +108,7 @@ def test_the_loss_has_its_backward_pass_and_no_other_operation_has():
         (["aten::mul"], 7, 7, 8e6),  # forward, and not under the label
     ])  # fmt: skip
     assert (seconds["loss"], seconds["matrix products"]) == (3.0, 9.0)
-    assert seconds[step_profile.BETWEEN] == 8.0
+    assert seconds[step_profile.NORMS_AND_ACTIVATIONS] == 8.0
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])  # row blocks; PyTorch's kernel
