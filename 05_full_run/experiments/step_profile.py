@@ -17,13 +17,8 @@ from shared.training.run_config import RunConfig
 
 LABEL = "benchmark: "  # begins the profiler's names for parts of the loop
 ATTENTION, MATRICES, CASTS = "attention", "matrix products", "casts and copies"
-NORMS_AND_ACTIVATIONS, LOSS, OPTIMIZER, DATA = (
-    "norms, RoPE, activations",
-    "loss",
-    "optimizer",
-    "data",
-)
-REST = "Python and bookkeeping"
+NORMS_AND_ACTIVATIONS = "norms, RoPE, activations"
+LOSS, OPTIMIZER, DATA, REST = "loss", "optimizer", "data", "Python and bookkeeping"
 GROUPS = (MATRICES, ATTENTION, NORMS_AND_ACTIVATIONS, CASTS, LOSS, OPTIMIZER, DATA, REST)
 ATTENTION_NAMES = ("RowBlockAttention", "scaled_dot_product", "ScaledDotProduct")
 MATRIX_NAMES = {"mm", "addmm", "bmm", "baddbmm", "baddbmm_", "_grouped_mm", "dot", "mv"}
