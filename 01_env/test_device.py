@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import check_env
 import pytest
@@ -21,6 +22,7 @@ from shared.device import (
     peak_memory,
     pick_device,
     relative_error,
+    steady_threads,
     total_memory,
 )
 from shared.errors import UserError, one_line_errors
@@ -158,3 +160,31 @@ def test_memory_that_is_kept_needs_no_fresh_pages():
         return int(subprocess.run(command, cwd=root, check=True, capture_output=True).stdout)
 
     assert fresh_pages("kept") < 100 < fresh_pages("given back")
+
+
+@pytest.mark.parametrize(
+    ("seconds_on_one", "worth", "chosen"),
+    [(1.9, 2.0, 1), (2.1, 2.0, 3), (0.9, 1.0, 1), (1.1, 1.0, 3)],
+)
+def test_all_threads_run_only_what_is_worth_it(seconds_on_one, worth, chosen, monkeypatch):
+    """On a clock of its own the work takes one second on three threads."""
+    now, threads = [0.0], [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads.__setitem__(0, count))
+
+    def work() -> None:
+        now[0] += seconds_on_one if threads[0] == 1 else 1.0
+
+    with steady_threads(work, worth, clock=lambda: now[0]) as count:
+        assert count == threads[0] == chosen
+    assert threads == [3]
+
+
+def test_threads_of_a_server_that_begin_later_do_as_was_chosen():
+    before, found = torch.get_num_threads(), []
+    with steady_threads(lambda: None, worth=1e9):
+        a = torch.ones(8, 8)
+        worker = Thread(target=lambda: found.append((a @ a, torch.get_num_threads())))
+        worker.start()
+        worker.join()
+    assert found[0][1] == 1 and torch.get_num_threads() == before

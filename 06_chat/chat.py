@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
 from shared.device import pick_device
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> None:
     session = ChatSession(model, tokenizer, settings)
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
-    talk(session)
+    with steady_generation(model):
+        talk(session)
 
 
 def talk(session: ChatSession) -> None:

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
 from rich.table import Table
 
-from shared.chat.generation import prefill, stream_ids
+from shared.chat.generation import prefill, steady_generation, stream_ids
 from shared.chat.sampling import SamplingSettings, keep_top_k, keep_top_p
 from shared.device import pick_device
 from shared.errors import one_line_errors
@@ -42,12 +42,11 @@ def main(arguments: list[str]) -> None:
     device = pick_device(options.device)
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, device)
-    if options.interactive:
-        for prompt in prompts():
+    if not options.interactive:
+        explain_next_byte(model, tokenizer, options.prompt, settings)
+    with steady_generation(model):
+        for prompt in prompts() if options.interactive else [options.prompt]:
             continue_aloud(model, tokenizer, prompt, settings)
-        return
-    explain_next_byte(model, tokenizer, options.prompt, settings)
-    continue_aloud(model, tokenizer, options.prompt, settings)
 
 
 def prompts():

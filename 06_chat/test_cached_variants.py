@@ -12,6 +12,8 @@ from shared.model.transformer import Transformer
 
 SMALL = ModelConfig(context_length=24, n_layers=2, d_model=32, n_heads=4)
 VARIANTS = {
+    "plain": {},
+    "grouped": {"n_kv_heads": 2},
     "learned": {"positions": "learned"},
     "sinusoidal": {"positions": "sinusoidal"},
     "no positions": {"positions": "none"},

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from shared.chat.generation import stream_ids
-from shared.chat.kv_cache import KVCache
 from shared.chat.sampling import (
     SamplingSettings,
     keep_top_k,
@@ -84,25 +83,6 @@ def test_settings_out_of_range_are_refused_by_name(wrong):
 
 
 # --- the cache
-
-
-def test_cached_logits_equal_uncached_ones_byte_by_byte(tiny_model, tiny_config):
-    ids = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        whole = tiny_model(ids)
-        cache = KVCache(tiny_config)
-        steps = [tiny_model(ids[:, t : t + 1], cache) for t in range(32)]
-    assert torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-4)
-    assert cache.length == 32
-
-
-@pytest.mark.parametrize("pieces", [[32], [1, 31], [5, 1, 7, 19], [16, 16]])
-def test_cached_logits_equal_uncached_ones_in_pieces_of_any_size(pieces, tiny_model, tiny_config):
-    ids = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
-    cache = KVCache(tiny_config, batch_size=2)
-    with torch.no_grad():
-        parts = [tiny_model(piece, cache) for piece in ids.split(pieces, dim=1)]
-        assert torch.allclose(torch.cat(parts, dim=1), tiny_model(ids), atol=1e-4)
 
 
 def test_greedy_text_with_the_cache_is_the_text_without(tiny_model):

@@ -35,6 +35,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from waitress.server import create_server
 from web_app import create_app
 
+from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
@@ -71,7 +72,8 @@ def main(arguments: list[str]) -> None:
     server, channels = build_server(
         app, built.limits, options.host, options.port, options.behind_proxy
     )
-    serve_until_told(server, channels, app.extensions["slots"], options.grace_seconds)
+    with steady_generation(model):
+        serve_until_told(server, channels, app.extensions["slots"], options.grace_seconds)
 
 
 def command_line() -> ArgumentParser:

@@ -7,7 +7,10 @@ import ctypes
 import platform
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import psutil
 import torch
@@ -123,6 +126,45 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+@contextmanager
+def steady_threads(
+    work: Callable[[], object],
+    worth: float = 2.0,
+    rounds: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[int]:
+    """Runs the block on as many CPU threads as a piece of its `work` asks for: one, or all.
+
+    Threads of one operation wait for the slowest of them. Where other programs want the cores
+    too, one thread is always late, and all together can be slower than one by far. So for
+    small operations all must be worth it: by default twice as fast as one.
+
+    Args:
+        worth: how many times faster than one thread all of them must be.
+        rounds: how often each is timed, in turn; the medians are compared.
+        clock: returns seconds; a test passes its own.
+
+    Yields:
+        The number of threads, which is put back at the end of the block.
+    """
+    every = torch.get_num_threads()
+    seconds: dict[int, list[float]] = {1: [], every: []}
+    for _ in range(rounds):
+        for count, timed in seconds.items():
+            torch.set_num_threads(count)
+            work()  # the first after a change wakes threads, or sends them to sleep
+            begun = clock()
+            work()
+            timed.append(clock() - begun)
+    faster = median(seconds[1]) / max(median(seconds[every]), 1e-9)
+    count = every if faster >= worth else 1
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(every)
 
 
 def device_label(device: torch.device) -> str:

@@ -24,7 +24,7 @@ from full_run_paths import DATA
 from torch import nn
 from torch.nn import functional as F
 
-from shared.chat.generation import stream_ids
+from shared.chat.generation import steady_generation, stream_ids
 from shared.chat.sampling import SamplingSettings
 from shared.device import peak_memory, pick_device, seed_everything, synchronize
 from shared.errors import UserError
@@ -138,7 +138,7 @@ def generation_lengths(context: int) -> tuple[int, int]:
 def generation_rounds(config: RunConfig, rounds: int) -> tuple[dict[str, list[float]], bool]:
     """Ids a second of each way to generate, and whether all wrote the same.
 
-    Greedy, in float32, with the same untrained weights.
+    Greedy, in float32, with the same untrained weights, on as many threads as suit ours.
     """
     device = pick_device(config.device)
     prompt, new = generation_lengths(config.model.context_length)
@@ -154,13 +154,14 @@ def generation_rounds(config: RunConfig, rounds: int) -> tuple[dict[str, list[fl
         "ours, no cache": lambda: continue_text(model, ids, new)[prompt:],
         "transformers generate": lambda: theirs.generate(batch, **asked)[0, prompt:].tolist(),
     }
-    texts = [way() for way in ways.values()]  # this warms up, too
     rates = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            rates[name].append(new / (time.perf_counter() - start))
+    with steady_generation(model):
+        texts = [way() for way in ways.values()]  # this warms up, too
+        for _ in range(rounds):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                rates[name].append(new / (time.perf_counter() - start))
     return rates, all(text == texts[0] for text in texts)
 
 

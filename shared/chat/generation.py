@@ -4,12 +4,14 @@ Promoted by 06_chat.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from shared.chat.kv_cache import KVCache
 from shared.chat.sampling import SamplingSettings, next_token
+from shared.device import steady_threads
 from shared.model.transformer import Transformer
 
 RECENT = 64  # ids the repetition penalty looks back on
@@ -57,6 +59,18 @@ def stream_ids(
             logits = _forward(model, ids[-1:], cache)
         ids.append(next_token(logits, settings, generator, ids[-RECENT:]))
         yield ids[-1]
+
+
+def steady_generation(model: Transformer) -> AbstractContextManager[int]:
+    """A block that writes one id at a time on as many CPU threads as serve that best.
+
+    See `shared.device.steady_threads`; threads that begin inside the block do likewise.
+    """
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        return nullcontext(torch.get_num_threads())
+    one_id = torch.zeros(1, 1, dtype=torch.long)  # (1, 1)
+    return steady_threads(torch.inference_mode()(lambda: model(one_id)))
 
 
 def prefill(model: Transformer, ids: list[int]) -> tuple[KVCache, Tensor]:

@@ -10,7 +10,13 @@ from statistics import median
 
 import torch
 
-from shared.device import peak_memory, pick_device, synchronize, total_memory
+from shared.device import (
+    peak_memory,
+    pick_device,
+    steady_threads,
+    synchronize,
+    total_memory,
+)
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
@@ -91,8 +97,10 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 8.0) -> Pl
     """Trains on random ids for a few steps (or for `patience` seconds) and reports.
 
     A micro-batch of more than 4,096 tokens is measured in part. Steps of one and of two
-    of them tell what a micro-batch takes and what the optimizer. Call it in a process of
-    its own: the peak memory of a process never falls.
+    of them tell what a micro-batch takes and what the optimizer. On a CPU one thread is
+    measured if it is faster than all, as beside busy programs: a moment's neighbours
+    should not make a night look hopeless. Call it in a process of its own: the peak memory
+    of a process never falls.
     """
     device = pick_device(config.device)
     precision = Precision(device, pick_dtype(config.precision, device))
@@ -112,7 +120,8 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 8.0) -> Pl
         )  # fmt: skip
         return _median_step(records, device, patience)
 
-    one, two = seconds(1), seconds(2)
+    with steady_threads(torch.no_grad()(lambda: model(ids[:1, :-1].to(device))), 1.0, rounds=2):
+        one, two = seconds(1), seconds(2)
     micro = min(max(two - one, one / 4), one)  # noise must not make either negative
     together = windows * config.train.accumulation
     step = micro * together / rows + (one - micro)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.optim import Optimizer
 
-from shared.device import keep_freed_memory
+from shared.device import keep_freed_memory, steady_threads
 from shared.errors import UserError
 from shared.files import remove_folder
 from shared.model.transformer import Transformer
@@ -174,7 +174,9 @@ class Run:
         """What the model writes after a prompt that opens a document."""
         self.model.eval()
         start = [self.tokenizer.end_of_text, *self.tokenizer.encode(prompt).tolist()]
-        ids = continue_text(self.model, start, new, temperature, seed=self.config.seed)
+        window = torch.tensor([start], device=self.device)  # (1, T)
+        with steady_threads(torch.no_grad()(lambda: self.model(window)), rounds=2):
+            ids = continue_text(self.model, start, new, temperature, seed=self.config.seed)
         return self.tokenizer.decode(ids[1:])
 
     @property
