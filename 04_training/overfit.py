@@ -11,6 +11,7 @@ import math
 import time
 
 import torch
+from torch import nn
 
 from shared.device import seed_everything
 from shared.errors import one_line_errors
@@ -18,54 +19,58 @@ from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.batches import shifted
 from shared.text.tokenizer import ByteTokenizer
-from shared.training.budget import Budget
-from shared.training.loop import train
-from shared.training.loss import bits_per_byte
+from shared.training.loss import bits_per_byte, cross_entropy
 from shared.training.optimizer import build_adamw
-from shared.training.precision import Precision
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup_cosine
-from shared.training.strategy import OneProcess
 
 SAMPLE = "Attention is a weighted sum; the weights come from a softmax. Zoë agrees 👍."
 GOAL = 0.01  # nats a byte
+RATE = 3e-3
 PROMPT_BYTES = 8
 
 
-def overfit(sample: str = SAMPLE, max_steps: int = 500, seed: int = 0) -> tuple[Transformer, float]:
+def overfit(
+    sample: str = SAMPLE, max_steps: int = 500, seed: int = 0
+) -> tuple[Transformer, list[float]]:
     """Trains a small model on one sample until the loss is below the goal.
 
+    This is the whole training loop. The promoted one, `shared/training/loop.py`, does the same
+    steps and gives the same losses; around them it counts, saves, and takes larger batches in
+    pieces.
+
     Returns:
-        The model and its last loss in nats a byte.
+        The model and the loss of each step, in nats a byte.
     """
     seed_everything(seed)
-    ids = torch.from_numpy(ByteTokenizer().encode(sample).copy()).long()
+    ids = torch.from_numpy(ByteTokenizer().encode(sample).copy()).long()  # (T + 1,)
     model = Transformer(ModelConfig(context_length=len(ids), n_layers=2, d_model=64, n_heads=4))
-    batch = shifted(ids.unsqueeze(0))  # (1, T) twice: the same batch, again and again
-    device = torch.device("cpu")
-    records = train(
-        model,
-        build_adamw(model, learning_rate=3e-3, weight_decay=0.0),
-        iter(lambda: batch, None),
-        Budget(steps=max_steps),
-        warmup_cosine,
-        Precision(device),
-        OneProcess(device),
-    )
-    for record in records:
-        if record.step % 20 == 1 or record.loss < GOAL:
-            bits = bits_per_byte(record.loss)
-            print(f"step {record.step:3d}  loss {record.loss:7.4f} nats = {bits:6.3f} bits a byte")
-        if record.loss < GOAL:
+    (optimizer,) = build_adamw(model, RATE, weight_decay=0.0)
+    inputs, targets = shifted(ids.unsqueeze(0))  # (1, T) each: the same batch, again and again
+    losses = []
+    for step in range(1, max_steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * warmup_cosine((step - 1) / max_steps)  # rises, then falls
+        logits = model(inputs)  # (1, T) -> (1, T, V): a score for each byte that could follow
+        loss = cross_entropy(logits, targets)  # (): how surprised by those that did
+        loss.backward()  # for each weight: which way to move, and how much that matters
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)  # no leaps
+        optimizer.step()  # every weight moves
+        optimizer.zero_grad()  # or the next backward would add to this one
+        losses.append(loss.item())
+        if step % 20 == 1 or losses[-1] < GOAL:
+            bits = bits_per_byte(losses[-1])
+            print(f"step {step:3d}  loss {losses[-1]:7.4f} nats = {bits:6.3f} bits a byte")
+        if losses[-1] < GOAL:
             break
-    return model.eval(), record.loss
+    return model.eval(), losses
 
 
 def main() -> None:
     """Overfits, then asks for the sample back."""
     print(f"no idea: ln 256 = {math.log(256):.4f} nats = 8 bits a byte")
     start = time.perf_counter()
-    model, loss = overfit()
+    model, losses = overfit()
     tokenizer = ByteTokenizer()
     ids = tokenizer.encode(SAMPLE).tolist()
     said = continue_text(model, ids[:PROMPT_BYTES], len(ids) - PROMPT_BYTES)
@@ -75,7 +80,7 @@ def main() -> None:
     )
     print(f"given   {tokenizer.decode(ids[:PROMPT_BYTES])!r}")
     print(f"said    {tokenizer.decode(said)!r}")
-    print(f"below {GOAL} nats: {loss < GOAL}; reproduced exactly: {said == ids}")
+    print(f"below {GOAL} nats: {losses[-1] < GOAL}; reproduced exactly: {said == ids}")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ import torch
 from torch.nn import functional as F
 
 from shared.errors import UserError
+from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
-from shared.text.batches import Batches
+from shared.text.batches import Batches, shifted
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import STATE_FILE, load_model, restore_state, save_checkpoint
 from shared.training.checkpoint_folder import SUMS_FILE, find_checkpoint, list_checkpoints
-from shared.training.loop import TrainingDiverged, train
+from shared.training.loop import TrainingDiverged, gradient, train
 from shared.training.loss import bits_per_byte, cross_entropy, evaluate
 from shared.training.optimizer import build_adamw, build_muon, scale_learning_rates
 from shared.training.precision import Precision
@@ -268,7 +269,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(tiny_config):
         size = 8 // accumulation
         pieces = iter(zip(inputs.split(size), targets.split(size), strict=True))
         strategy = OneProcess(CPU, accumulation)
-        loss, tokens = strategy.gradient(model, pieces, parts["precision"])
+        loss, tokens = gradient(model, pieces, parts["precision"], strategy)
         assert tokens == 8 * 16
         return loss, [parameter.grad for parameter in model.parameters()]
 
@@ -279,7 +280,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(tiny_config):
 
 def test_gradients_are_clipped_to_the_norm(tiny_config):
     model, parts, strategy = make_parts(tiny_config)
-    strategy.gradient(model, parts["batches"], parts["precision"])
+    gradient(model, parts["batches"], parts["precision"], strategy)
     before = parts["precision"].clip(parts["optimizers"], model.parameters(), 0.01)
     after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     assert before > 0.01 and after.item() == pytest.approx(0.01, rel=1e-3)
@@ -314,7 +315,7 @@ def test_an_overflow_in_one_optimizers_gradients_moves_no_weight_at_all(tiny_con
     """With float16, clipping by a norm that is no number spoils the other gradients too."""
     model, parts, strategy = make_parts(tiny_config, optimizer="muon")
     precision = Precision(CPU, torch.float16)
-    strategy.gradient(model, parts["batches"], precision)
+    gradient(model, parts["batches"], precision, strategy)
     model.blocks[0].attention.query.weight.grad[0, 0] = math.nan
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     norm = precision.clip(parts["optimizers"], model.parameters(), 1.0).item()
@@ -416,7 +417,7 @@ def test_saving_a_step_again_never_takes_its_whole_checkpoint_away(
     place, _ = save_one(tiny_config, tokenizer, tmp_path, keep=1)
 
     def killed(*arguments):
-        raise KeyboardInterrupt
+        raise SystemExit
 
     with monkeypatch.context() as patched:
         patched.setattr(type(place), "rename", killed)
@@ -480,6 +481,20 @@ def test_one_sample_is_learned_by_heart(capsys):
     overfit.main()
     shown = capsys.readouterr().out
     assert "below 0.01 nats: True; reproduced exactly: True" in shown
+
+
+def test_the_loop_written_out_gives_the_losses_of_the_promoted_one():
+    _, losses = overfit.overfit(max_steps=12)
+    torch.manual_seed(0)
+    ids = torch.tensor([list(overfit.SAMPLE.encode())])
+    config = ModelConfig(context_length=ids.shape[1], n_layers=2, d_model=64, n_heads=4)
+    model = Transformer(config)
+    optimizers = build_adamw(model, overfit.RATE, weight_decay=0.0)
+    batches, budget = iter(lambda: shifted(ids), None), Budget(steps=12)
+    records = train(
+        model, optimizers, batches, budget, warmup_cosine, Precision(CPU), OneProcess(CPU)
+    )
+    assert [record.loss for record in records] == pytest.approx(losses, rel=1e-6)
 
 
 def test_the_loop_fits_one_screen():

@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.privacy import without_folders
 from shared.training.card import Outcome, write_card
 from shared.training.checkpoint_folder import list_checkpoints, note_best
-from shared.training.loop import Record, TrainingDiverged
+from shared.training.loop import Record, TrainingDiverged, train
 from shared.training.loss import bits_per_byte
 from shared.training.processes import is_main
 from shared.training.run import Run
@@ -74,7 +74,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     ):
         reserve_time_for_the_end(run)
         try:
-            for record in live.watch(run.steps(console.print)):
+            for record in live.watch(train(**run.for_training(console.print))):
                 log(entry_of(record, run) | live.figures)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
                 if early := agree(stopped() or (time_is_up and budget.progress < 1)):

@@ -18,6 +18,7 @@ import batch_search
 import full_run
 import plan_table
 import pytest
+import sitting
 import torch
 from live_progress import LiveProgress
 
@@ -26,7 +27,7 @@ from shared.text.bpe_training import train_bpe
 from shared.training import run_log
 from shared.training.checkpoint import RUN_FILE, load_model
 from shared.training.checkpoint_folder import find_checkpoint
-from shared.training.loop import TrainingDiverged
+from shared.training.loop import TrainingDiverged, train
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run
 from shared.training.run_config import RunConfig, TrainConfig, differing_fields
@@ -294,16 +295,11 @@ def test_a_save_comes_before_every_validation(config_file, folders, monkeypatch)
 
 
 def test_divergence_names_the_step_and_the_last_good_checkpoint(config_file, folders, monkeypatch):
-    def explode(self, tell=print):
-        yield from self.good_steps()
+    def explode(**parts):
+        yield from islice(train(**parts), 7)
         raise TrainingDiverged("step 8: loss nan, gradient norm nan")
 
-    original = full_run.Run.steps
-    monkeypatch.setattr(
-        full_run.Run, "good_steps", lambda self: islice(original(self), 7),
-        raising=False,
-    )  # fmt: skip
-    monkeypatch.setattr(full_run.Run, "steps", explode)
+    monkeypatch.setattr(sitting, "train", explode)
     with pytest.raises(
         UserError, match=r"step 8: loss nan.*last good checkpoint is .*step-0000006"
     ):

@@ -30,6 +30,7 @@ from shared.device import peak_memory, pick_device, seed_everything, synchronize
 from shared.errors import UserError
 from shared.model.interop import to_transformers
 from shared.model.transformer import Transformer
+from shared.training.loop import train
 from shared.training.run import Run, build_run
 from shared.training.run_config import RunConfig
 from shared.training.sampler import continue_text
@@ -77,7 +78,7 @@ def in_own_process(work: Callable, *arguments: Any) -> Any:
 
 def our_turn(config: RunConfig, steps: int) -> Turn:
     """Training as `full_run.py` trains."""
-    return timed(our_run(config, steps + 1).steps(), config)
+    return timed(train(**our_run(config, steps + 1).for_training()), config)
 
 
 def their_turn(config: RunConfig, steps: int) -> Turn:

@@ -11,7 +11,8 @@ from benchmark_contenders import our_run
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from shared.text.batches import Batches
-from shared.training import strategy
+from shared.training import loop
+from shared.training.loop import train
 from shared.training.precision import Precision
 from shared.training.run_config import RunConfig
 
@@ -32,14 +33,14 @@ def step_shares(config: RunConfig, steps: int) -> dict[str, float]:
     is `REST`. The profiler slows Python, so that is an upper bound.
     """
     parts = [
-        (strategy, "cross_entropy", LOSS), (Batches, "__next__", DATA),
+        (loop, "cross_entropy", LOSS), (Batches, "__next__", DATA),
         (Precision, "clip", OPTIMIZER), (Precision, "step", OPTIMIZER),
     ]  # fmt: skip
     with ExitStack() as labels:
         for owner, name, group in parts:
             labelled = record_function(LABEL + group)(getattr(owner, name))
             labels.enter_context(patch.object(owner, name, labelled))
-        records = our_run(config, steps + 1).steps()
+        records = train(**our_run(config, steps + 1).for_training())
         next(records)  # allocates and warms up
         with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
             start = time.perf_counter()

@@ -17,6 +17,7 @@ import time_to_loss
 import torch
 
 from shared.errors import UserError, one_line_errors
+from shared.training.loop import train
 from shared.training.run_config import RunConfig
 
 NANOGPT = "import time\n" + "".join(
@@ -124,7 +125,7 @@ def test_a_real_step_has_every_group(config, precision):
 
 def test_ours_and_the_plain_loop_begin_with_the_same_weights_and_windows(config):
     config = replace(config, precision="float32")
-    ours = next(contenders.our_run(config, 1).steps())
+    ours = next(train(**contenders.our_run(config, 1).for_training()))
     theirs = next(contenders.plain_steps(config, 1))
     assert ours.loss == pytest.approx(theirs, rel=1e-5)
     assert ours.tokens == contenders.their_turn(config, 1).tokens == 2 * 32

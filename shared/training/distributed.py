@@ -27,7 +27,6 @@ from torch.optim import Optimizer
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.training.precision import Precision
-from shared.training.strategy import add_gradient
 
 LONG_PATIENCE = timedelta(days=1)  # while the main one reads corpora or saves
 
@@ -51,37 +50,40 @@ class Copies:
         self._now = self.same(time.monotonic())
 
     def wrap(self, model: Transformer, precision: Precision) -> Transformer:
-        """Readies the model for `gradient`; it stays the one to save and to sample from."""
+        """Readies the model for training; it stays the one to save and to sample from."""
         gpus = [self.device.index] if self.device.type == "cuda" else None
-        self.called = DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
+        self.wrapped = DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
         self._part_ways()
         return model
 
-    def gradient(
-        self, model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], precision: Precision
-    ) -> tuple[float, int]:
-        """Leaves the mean gradient of all processes; returns their mean loss (nats) and tokens.
+    def called(self, model: nn.Module) -> nn.Module:
+        """What to call in the forward pass: the wrapper, which sees to the other processes."""
+        return self.wrapped
 
-        Each process draws every micro-batch, so that all stand at the same place in the
-        data, and computes on its own share.
+    def micro_batches(
+        self, batches: Iterator[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """This process's rows of one step's micro-batches, (B, T) each, and what share each is.
+
+        Each process draws every micro-batch, so that all stand at the same place in the data.
         """
-        total, tokens = torch.zeros((), device=self.device), 0
         for index in range(self.accumulation):
             pair = next(batches)
-            tokens += pair[1].numel()
             if index in self.mine:
-                inputs, targets = (ids[self.rows].to(self.device) for ids in pair)
-                pieces = self.called, inputs, targets, precision, 1 / len(self.mine)
                 with nullcontext() if index == self.mine[-1] else self.hold_back():
-                    total += add_gradient(*pieces)
-        return self._sum(total.item()) / self.processes, tokens
+                    inputs, targets = (ids[self.rows].to(self.device) for ids in pair)
+                    yield inputs, targets, 1 / len(self.mine)
+
+    def over_all(self, loss: float, tokens: int) -> tuple[float, int]:
+        """Mean loss and number of targets of all processes, from this one's."""
+        return self._sum(loss) / self.processes, round(self._sum(tokens))
 
     def hold_back(self) -> AbstractContextManager[None]:
         """Adds up gradients of this process; only a step's last micro-batch sends them."""
-        return self.called.no_sync()
+        return self.wrapped.no_sync()
 
     def clock(self) -> float:
-        """The main process's seconds at the last `gradient`, `agree` or `barrier`.
+        """The main process's seconds at the end of the last step, `agree` or `barrier`.
 
         It stands still in between, so budgets and schedules are the same in every process.
         """
@@ -157,7 +159,7 @@ class Pieces(Copies):
         mesh = dist.init_device_mesh(self.device.type, (self.processes,))
         for block in model.blocks:
             fully_shard(block, mesh=mesh)
-        self.called = fully_shard(model, mesh=mesh)
+        self.wrapped = fully_shard(model, mesh=mesh)
         self._part_ways()
         return model
 

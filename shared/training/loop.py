@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from shared.model.moe import auxiliary_loss
 from shared.training.budget import Budget
 from shared.training.clipping import Clipping
+from shared.training.loss import cross_entropy
 from shared.training.optimizer import scale_learning_rates
 from shared.training.precision import Precision
 from shared.training.strategy import OneProcess
@@ -63,10 +66,33 @@ def train(
         factor = schedule(budget.progress_before_step)
         scale_learning_rates(optimizers, factor)
         model.train()
-        loss, tokens = strategy.gradient(model, batches, precision)
+        loss, tokens = gradient(model, batches, precision, strategy)
         norm = precision.clip(optimizers, model.parameters(), clipping.max_norm).item()
         if not math.isfinite(loss) or not (math.isfinite(norm) or precision.skips_overflow):
             raise TrainingDiverged(f"step {step}: loss {loss}, gradient norm {norm}")
         skipped = not math.isfinite(norm) or clipping.skips(norm)
         precision.step(optimizers, move=not skipped)
         yield Record(step, loss, norm, factor, tokens, budget.elapsed, skipped)
+
+
+def gradient(
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    precision: Precision,
+    strategy: OneProcess,
+) -> tuple[float, int]:
+    """Leaves a step's mean gradient in the parameters; returns its mean loss (nats) and targets.
+
+    `backward` adds to what is there, so micro-batches one after another, each with its
+    share of the loss, leave the gradient of all of them together.
+    """
+    mean, tokens = torch.zeros((), device=strategy.device), 0
+    for inputs, targets, share in strategy.micro_batches(batches):
+        with precision.autocast():
+            logits = strategy.called(model)(inputs)  # (B, T) -> (B, T, V)
+            loss = cross_entropy(logits, targets)  # ()
+            total = (loss + auxiliary_loss(model)) * share
+        precision.scaled(total).backward()
+        mean += loss.detach() * share
+        tokens += targets.numel()
+    return strategy.over_all(mean.item(), tokens)

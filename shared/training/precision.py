@@ -33,9 +33,9 @@ class Precision:
         enabled = self.dtype is not torch.float32
         return torch.autocast(self.device.type, self.dtype if enabled else None, enabled=enabled)
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the loss's gradients, scaled where need be."""
-        self.scaler.scale(loss).backward()
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to call `backward` on: itself, or for float16 a multiple of it."""
+        return self.scaler.scale(loss)
 
     def clip(
         self, optimizers: Sequence[Optimizer], parameters: Iterable[nn.Parameter], max_norm: float

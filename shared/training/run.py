@@ -5,9 +5,10 @@ Promoted by 05_full_run.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -27,7 +28,6 @@ from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE, restore_state, 
 from shared.training.checkpoint_folder import list_checkpoints, newest_whole, step_of
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
-from shared.training.loop import Record, train
 from shared.training.loss import evaluate
 from shared.training.precision import Precision, pick_dtype
 from shared.training.processes import pick_strategy
@@ -66,24 +66,19 @@ class Run:
     closing_seconds: float = 0.0
     """what the samples and curves at the end will take"""
 
-    def steps(self, tell: Callable[[str], object] = print) -> Iterator[Record]:
-        """Trains; see `shared.training.loop.train`. What does not compile is told."""
+    def for_training(self, tell: Callable[[str], object] = print) -> dict[str, Any]:
+        """The arguments of `shared.training.loop.train`, ready; what does not compile is told."""
         settings, model = self.config.train, self.model
         keep_freed_memory()
         if self.config.compile:
             sizes, begun = (settings.batch_size, model.config.context_length), time.monotonic()
             model = compiled_or_eager(model, *sizes, self.precision, tell)
             self.budget.spend(time.monotonic() - begun)
-        return train(
-            model,
-            self.optimizers,
-            self.batches,
-            self.budget,
-            build_schedule(settings),
-            self.precision,
-            self.strategy,
-            self.clipping,
-        )
+        return {
+            "model": model, "optimizers": self.optimizers, "batches": self.batches,
+            "budget": self.budget, "schedule": build_schedule(settings),
+            "precision": self.precision, "strategy": self.strategy, "clipping": self.clipping,
+        }  # fmt: skip
 
     def save(self) -> Path:
         """Writes a checkpoint of this moment, the main process for all; returns its folder."""

@@ -1,4 +1,4 @@
-"""Strategies: how one step's batches become one gradient.
+"""Strategies: which part of a step's batches this process takes.
 
 Promoted by 04_training.
 """
@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from shared.model.moe import auxiliary_loss
-from shared.training.loss import cross_entropy
 from shared.training.precision import Precision
 
 
 class OneProcess:
-    """Runs `accumulation` micro-batches one after another and averages their gradients.
+    """Takes all of them: `accumulation` micro-batches a step, one after another.
 
     Memory is that of one micro-batch; the gradient is that of all of them together. A
     strategy for several processes has the same methods; here, alone, most do nothing.
@@ -31,19 +29,24 @@ class OneProcess:
         self.device, self.accumulation = device, accumulation
 
     def wrap(self, model: nn.Module, precision: Precision) -> nn.Module:
-        """Readies the model for `gradient`; to be called before optimizers are built."""
+        """Readies the model for training; to be called before optimizers are built."""
         return model
 
-    def gradient(
-        self, model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], precision: Precision
-    ) -> tuple[float, int]:
-        """Leaves the mean gradient in the parameters; returns mean loss (nats) and tokens seen."""
-        total, tokens = torch.zeros((), device=self.device), 0
+    def called(self, model: nn.Module) -> nn.Module:
+        """What to call in the forward pass: the model, or what is wrapped around it."""
+        return model
+
+    def micro_batches(
+        self, batches: Iterator[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """This process's inputs and targets of one step, (B, T) each, and what share each is."""
         for _ in range(self.accumulation):
             inputs, targets = (ids.to(self.device, non_blocking=True) for ids in next(batches))
-            total += add_gradient(model, inputs, targets, precision, 1 / self.accumulation)
-            tokens += targets.numel()
-        return total.item(), tokens
+            yield inputs, targets, 1 / self.accumulation
+
+    def over_all(self, loss: float, tokens: int) -> tuple[float, int]:
+        """Mean loss and number of targets of all processes, from this one's."""
+        return loss, tokens
 
     def clock(self) -> float:
         """Seconds, the same in every process."""
@@ -75,18 +78,3 @@ class OneProcess:
     def load(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         """Puts whole weights, the same in every process, into the model."""
         model.load_state_dict(weights)
-
-
-def add_gradient(
-    model: nn.Module, inputs: Tensor, targets: Tensor, precision: Precision, share: float
-) -> Tensor:
-    """Adds `share` of one micro-batch's gradient; returns that share of its loss (nats).
-
-    Args:
-        inputs: (B, T), on the model's device; so are the targets.
-    """
-    with precision.autocast():
-        loss = cross_entropy(model(inputs), targets)
-        total = (loss + auxiliary_loss(model)) * share
-    precision.backward(total)
-    return loss.detach() * share
