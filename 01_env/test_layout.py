@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -22,7 +23,7 @@ TABLE = {
     "model.config": 3, "model.norms": 3, "model.positions": 3, "model.causal_attention": 3,
     "model.sliding_window": 3, "model.row_blocks": 3, "model.moe": 3,
     "model.feedforward": 3, "model.transformer": 3, "model.weights": 3,
-    "model.presets": 3, "model.counting": 3, "model.memory": 3,
+    "model.presets": 3, "model.counting": 3,
     "model.interop": 3, "model.interop_names": 3,
     "training.loss": 4, "training.optimizer": 4, "training.muon": 4, "training.schedule": 4,
     "training.clipping": 4, "training.budget": 4,
@@ -116,6 +117,20 @@ def test_steps_import_nothing_that_a_later_step_promotes():
             latest = MEASURES_AHEAD.get(path.name, number)
             for other in shared_imports(path):
                 assert TABLE[other] <= latest, f"{path} imports {other}"
+
+
+def test_shared_spells_no_milestones_folder():
+    for name, path in shared_modules().items():
+        text = path.read_text().replace(f"Promoted by {STEPS[TABLE[name] - 1]}.", "")
+        assert not re.findall("|".join(STEPS), text), name
+
+
+def test_files_that_commands_links_and_sentences_name_are_there():
+    named = re.compile(r"\b(?:0\d_\w+|shared)(?:/\w+)*/\w+\.(?:py|md)\b")
+    pages = [page for where in ("", "0*/", "0*/experiments/") for page in ROOT.glob(f"{where}*.md")]
+    for page in [*pages, *all_python_files()]:
+        for path in named.findall(page.read_text()):
+            assert (ROOT / path).is_file(), f"{page} names {path}"
 
 
 def test_shared_knows_no_web():

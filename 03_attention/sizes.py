@@ -5,8 +5,8 @@
     python 03_attention/sizes.py --preset nano --measure
 
 Nothing is built: all numbers come from the formulas of `shared/model/counting.py` and
-`shared/model/memory.py`. `--measure` builds the model, takes training steps on the CPU and
-prints what they really held beside what the formula says.
+`memory_formula.py` beside this file. `--measure` builds the model, takes training steps on the
+CPU and prints what they really held beside what the formula says.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterable
 
 import torch
+from memory_formula import training_memory
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -26,7 +27,6 @@ from shared.model.counting import (
     kv_cache_bytes,
     training_flops,
 )
-from shared.model.memory import training_memory
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
 

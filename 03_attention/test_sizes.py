@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from memory_formula import training_memory
 from sizes import measure_step, scaled
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +20,6 @@ from shared.model.counting import (
     mean_keys,
     training_flops,
 )
-from shared.model.memory import training_memory
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
 

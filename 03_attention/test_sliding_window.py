@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from shared.model import sliding_window
 from shared.model.config import ModelConfig
-from shared.model.sliding_window import NARROW, attend_in_window, window_mask
+from shared.model.sliding_window import NARROW_WINDOW, attend_in_window, window_mask
 from shared.model.transformer import Transformer
 
 
@@ -49,9 +49,9 @@ def test_blocks_equal_the_mask_forward_and_gradients(
 
 
 def test_a_wide_window_in_bfloat16_goes_by_rows_and_equals_the_mask():
-    parts = [part.detach().bfloat16() for part in random_parts(NARROW + 80)]
-    window = NARROW + 1
-    allowed = window_mask(NARROW + 80, NARROW + 80, window, torch.device("cpu"))
+    parts = [part.detach().bfloat16() for part in random_parts(NARROW_WINDOW + 80)]
+    window = NARROW_WINDOW + 1
+    allowed = window_mask(NARROW_WINDOW + 80, NARROW_WINDOW + 80, window, torch.device("cpu"))
     exact = F.scaled_dot_product_attention(*(part.float() for part in parts), attn_mask=allowed)
     ours = attend_in_window(*parts, None, window)
     assert ours.dtype == torch.bfloat16 and torch.allclose(ours.float(), exact, atol=2e-2)

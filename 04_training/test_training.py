@@ -439,7 +439,7 @@ def test_a_changed_byte_is_refused_by_name(file, tiny_config, tokenizer, tmp_pat
 
 
 def test_a_folder_without_a_checkpoint_says_how_to_make_one(tmp_path):
-    with pytest.raises(UserError, match=r"train one with `python 05_full_run/full_run\.py`"):
+    with pytest.raises(UserError, match=r"train one first, with full_run\.py"):
         find_checkpoint(tmp_path)
 
 

@@ -20,7 +20,7 @@ from sitting import console, finish, open_log, train_and_log
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
-from shared.files import user_path
+from shared.files import make_folder, user_path
 from shared.text.token_file import data_folder
 from shared.training.budget import parse_budget
 from shared.training.card import CARD_FILE, trained_steps
@@ -33,7 +33,7 @@ from shared.training.run_options import build_parser, resolve_config_names, to_r
 from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
-CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder()
+CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder(HERE / "data")
 
 
 def main(arguments: list[str]) -> None:
@@ -128,18 +128,6 @@ def begin(run: Run, resume: bool) -> bool:
     if run.strategy.is_main:
         (run.folder / CARD_FILE).unlink(missing_ok=True)  # of another end than this run will have
     return True
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the run's folder.
-
-    Raises:
-        UserError: the disk refuses.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
 
 
 def tell_the_start(run: Run) -> None:

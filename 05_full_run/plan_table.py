@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 from batch_search import measured
-from power_law import RULE
 from rich.console import Console
 from rich.table import Table
 
 from shared.errors import UserError
+from shared.training.plan import TOKENS_A_PARAMETER
 from shared.training.run_config import RunConfig
 
 
 def print_plans(configs: dict[str, Callable[[], RunConfig]], console: Console) -> None:
     """Builds each named config, measures it in a process of its own, and prints one table."""
-    rule = f"rule of thumb: {RULE} tokens a parameter, each some four bytes of text"
+    rule = f"rule of thumb: {TOKENS_A_PARAMETER} tokens a parameter, each some four bytes of text"
     table = Table(title="six hours on this machine", caption=rule, collapse_padding=True)
     table.add_column("config", no_wrap=True)
     for column in ("parameters", "tokens/s", "tokens in 6 h", "a parameter", "memory", "fits"):

@@ -9,14 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import cluster_cost
 import psutil
 import pytest
 from safetensors.torch import load_file
 
 from shared.errors import UserError
-from shared.model.counting import count_parameters
-from shared.model.presets import PRESETS
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.distributed import share_of
@@ -111,18 +108,6 @@ def test_a_run_may_go_on_with_another_strategy():
 def test_an_error_of_one_process_alone_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="Connection closed"), lost_processes():
         raise RuntimeError("Connection closed by peer")
-
-
-def test_the_pages_tables_are_what_the_script_prints():
-    page = (HERE / "many_gpus.md").read_text()
-    shown = cluster_cost.main(["--gpus", "1", "8", "32", "--price", "2.5"])
-    for table in shown.split("\n\n"):
-        assert table in page
-
-
-def test_the_cost_of_a_model_is_six_operations_a_parameter_and_token():
-    assert cluster_cost.count("124m") == count_parameters(PRESETS["124m"]).total
-    assert cluster_cost.training_seconds(1_000, 1e-6) == pytest.approx(6 * 1_000 * 20_000 / 1e6)
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(config_file, tmp_path):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot make the run's folder")
+    assert done.stderr.startswith("error: cannot make the folder")
     assert done.stderr.count("\n") == 1
 
 

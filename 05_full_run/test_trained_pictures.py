@@ -85,7 +85,7 @@ def test_only_the_default_run_is_drawn_into_the_committed_figure(
     trained_attention.main([str(run)])
     (run / "checkpoints" / "best.json").write_text('{"name": "step-0000001", "bits_per_byte": 1.0}')
     trained_attention.main([str(run / "best")])
-    monkeypatch.setattr(trained_attention, "DEFAULT_RUN", run)
+    monkeypatch.setattr(trained_attention, "QUICK_RUN", run)
     trained_attention.main([])
     assert drawn == [run / "trained_attention.png"] * 2 + [trained_attention.FIGURE]
 

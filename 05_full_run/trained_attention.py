@@ -19,8 +19,9 @@ from shared.model.positions import Angles
 from shared.model.sliding_window import window_mask
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
+QUICK_RUN = Path(__file__).with_name("runs") / "quick"
 FIGURE = Path(__file__).with_name("figures") / "trained_attention.png"
 TEXT = "user: hello\nassistant: Hello! It is"
 DRAWN = {(1, 1): "looks one or two bytes back", (3, 0): "looks back to where the word began"}
@@ -29,7 +30,7 @@ ROWS = range(24, 29)  # the positions of the reply's `Hello`, the end-of-text id
 
 def main(arguments: list[str]) -> None:
     """Draws two heads, and prints how far back every head looks."""
-    model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else DEFAULT_RUN))
+    model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else QUICK_RUN))
     if tokenizer.kind != "bytes":
         raise UserError("the figure is of bytes: give a run with the byte tokenizer")
     if model.config.n_layers < 4 or model.config.n_heads < 2:

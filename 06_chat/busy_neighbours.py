@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -29,8 +30,9 @@ from shared.errors import UserError, one_line_errors
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 TURNS = 5  # of each way, alone and beside the loops
 PROMPT = [0] * 32  # ids; what they are does not matter for the time
 
@@ -38,7 +40,7 @@ PROMPT = [0] * 32  # ids; what they are does not matter for the time
 def main(arguments: list[str]) -> None:
     """Parses the command line, measures, prints one table."""
     parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="an untrained model instead")
     parser.add_argument("--loops", type=int, default=2, help="programs that do nothing but count")
     parser.add_argument(

@@ -7,6 +7,7 @@ printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -19,9 +20,11 @@ from shared.files import atomic_file, user_path
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import render
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 
 HELP = """\
 /reset            forget the conversation
@@ -38,7 +41,7 @@ def main(arguments: list[str]) -> None:
     parser = ArgumentParser(
         description="A chat in the terminal with a trained model.", allow_abbrev=False
     )
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)

@@ -26,8 +26,9 @@ from shared.device import device_label
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURES = Path(__file__).with_name("figures")
 PROMPT = "The garden "
 SHOWN = 16  # likeliest bytes drawn
@@ -41,7 +42,7 @@ REPEATS = 30  # timings of each length; their median is drawn
 def main(arguments: list[str]) -> None:
     """Draws the figures of the run named, or of the quick one."""
     print(f"drawn: {draw_kv_cache(FIGURES / 'kv_cache.png')}")
-    model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else DEFAULT_RUN))
+    model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else QUICK_RUN))
     ids = [tokenizer.end_of_text, *tokenizer.encode(PROMPT).tolist()]
     with torch.inference_mode():
         logits = prefill(model, ids)[1]  # (V,)

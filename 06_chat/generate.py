@@ -7,6 +7,7 @@ python 06_chat/generate.py --checkpoint RUN --interactive
 
 import sys
 import time
+from pathlib import Path
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
@@ -19,9 +20,10 @@ from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 console = Console(highlight=False, markup=False, emoji=False)
 
 
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
     parser = ArgumentParser(
         description="Continues a text with a trained model.", allow_abbrev=False
     )
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--prompt", default="Return a list of", help="the text to continue")
     parser.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")

@@ -28,8 +28,8 @@ from urllib.parse import urlsplit
 from jsonargparse import ArgumentParser
 
 from shared.errors import UserError, one_line_errors
-from shared.training.checkpoint_folder import DEFAULT_RUN
 
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 QUESTIONS = ("hello", "What are you?", "how does attention work?", "thank you")
 MOST = {"clients": 256, "requests": 10_000, "seconds": 600}
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--requests", type=int, default=64, help="requests of all clients together")
     parser.add_argument("--seconds", type=float, default=120.0, help="no request begins after this")
     parser.add_argument("--max_new_bytes", type=int, default=100, help="bytes a reply may have")
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="the model to serve")
+    parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="the model to serve")
     parser.add_argument("--address", default="", help="a running server on this machine")
     options = parser.parse_args(arguments)
     for name, most in MOST.items():

@@ -29,11 +29,12 @@ from shared.text.tokenizer import ByteTokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_config import DataConfig
 from shared.training.run_log import CURVES_FILE
 
-DATA = data_folder()
+FULL_RUN = Path(__file__).resolve().parents[1] / "05_full_run"
+QUICK_RUN, DATA = FULL_RUN / "runs" / "quick", data_folder(FULL_RUN / "data")
 # Line ends differ between systems, and U+FFFD stands for bytes that are no UTF-8.
 CHANGED_BY_SHOWING = re.compile("\r|\ufffd".encode())
 LEFT_OUT = "(A sample stood here that repeated training text word for word. It was left out.)"
@@ -44,7 +45,7 @@ console = Console(highlight=False, markup=False, emoji=False)
 def main(arguments: list[str]) -> None:
     """Parses the command line and publishes into a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", default=str(DEFAULT_RUN), help="a finished run's folder")
+    parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
     parser.add_argument("--out", required=True, help="the folder to make; it must not exist yet")
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)

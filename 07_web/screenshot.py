@@ -18,8 +18,9 @@ from web_app import create_app
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURE = Path(__file__).with_name("figures") / "page.png"
 TALK = ("hello", "What are you?", "how does attention work?", "thank you")
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
     )
     if browser_path is None:
         raise UserError("no Chromium or Chrome found: install one to draw the page")
-    checkpoint = find_checkpoint(arguments[0] if arguments else DEFAULT_RUN)
+    checkpoint = find_checkpoint(arguments[0] if arguments else QUICK_RUN)
     model, tokenizer = load_model(checkpoint)
     settings = SamplingSettings(temperature=0.3, seed=1)
     app = create_app(model, tokenizer, defaults=settings, facts=facts_of(model, checkpoint))

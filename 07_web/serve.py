@@ -41,9 +41,10 @@ from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import load_model
-from shared.training.checkpoint_folder import DEFAULT_RUN, find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_log import read_metrics
 
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 SPARE_THREADS = 4  # for the page, /healthz and refusals while every slot and place is taken
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -80,7 +81,7 @@ def command_line() -> ArgumentParser:
     parser = ArgumentParser(
         description="Serves the chat page for a trained model.", allow_abbrev=False
     )
-    parser.add_argument("--checkpoint", default=str(DEFAULT_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")

@@ -52,6 +52,18 @@ def atomic_folder(place: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def make_folder(place: Path) -> None:
+    """Makes a folder and those above it; one that is there already is fine.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {place}: {error.strerror}") from error
+
+
 def remove_folder(place: str | Path) -> None:
     """Removes a folder so that a crash half way leaves none of its name; absent is fine."""
     place = Path(place)

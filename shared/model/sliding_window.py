@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from shared.model.row_blocks import attend_by_rows, rows_are_faster
 
-NARROW = 128  # keys; up to here plain products beat blocks of rows, see `attend_in_products`
+NARROW_WINDOW = 128  # keys; up to here plain products beat blocks of rows, `attend_in_products`
 
 
 def attend_in_window(
@@ -27,7 +27,7 @@ def attend_in_window(
     """
     new, held = queries.shape[2], keys.shape[2]
     whole, fast = new == held, rows_are_faster(queries)
-    if whole and fast and documents is None and (window >= held or window > NARROW):
+    if whole and fast and documents is None and (window >= held or window > NARROW_WINDOW):
         return attend_by_rows(queries, keys, values, window)
     if whole and held > window:
         return _attend_by_blocks(queries, keys, values, documents, window)
@@ -68,7 +68,7 @@ def _attend_by_blocks(
         of_keys = F.pad(documents, (window, missing)).unfold(1, 2 * window, window)
         mask = mask & same_document(of_queries, of_keys).squeeze(2)  # (B, N, W, 2 W)
         mask = mask.repeat_interleave(shape[1], dim=0)
-    if window <= NARROW and rows_are_faster(queries):
+    if window <= NARROW_WINDOW and rows_are_faster(queries):
         mixed = attend_in_products(queries, keys, values, mask)
     else:
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)

@@ -52,9 +52,8 @@ class Corpus:
         return self.manifest["bytes"][VALIDATION] / max(1, len(self.validation))
 
 
-def data_folder() -> Path:
-    """Where token files go: `05_full_run/data`, or where `TINY_LLM_DATA` says."""
-    default = Path(__file__).resolve().parents[2] / "05_full_run" / "data"
+def data_folder(default: Path) -> Path:
+    """Where token files go: where `TINY_LLM_DATA` says, else `default`."""
     return user_path(os.environ.get(DATA_VARIABLE) or default)
 
 

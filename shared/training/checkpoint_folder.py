@@ -18,7 +18,6 @@ from shared.files import atomic_file, user_path
 from shared.model.weights import WEIGHTS_FILE
 
 SUMS_FILE, BEST_FILE = "checksums.json", "best.json"
-DEFAULT_RUN = Path(__file__).resolve().parents[2] / "05_full_run" / "runs" / "quick"
 
 
 def warn(line: str) -> None:
@@ -42,7 +41,7 @@ def find_checkpoint(path: str | Path, tell: Callable[[str], object] = warn) -> P
         return path.parent / "checkpoints" / name
     found = newest_whole(path / "checkpoints", tell) or newest_whole(path, tell)
     if found is None:
-        raise UserError(f"no checkpoint in {path}: train one with `python 05_full_run/full_run.py`")
+        raise UserError(f"no checkpoint in {path}: train one first, with full_run.py")
     return found
 
 

@@ -30,6 +30,7 @@ from shared.training.run_config import RunConfig
 from shared.training.run_parts import build_optimizers, build_schedule, model_for
 from shared.training.strategy import OneProcess
 
+TOKENS_A_PARAMETER = 20  # best for a given amount of arithmetic, says Hoffmann et al. 2022
 MEASURED_TOKENS = 4096  # a micro-batch larger than this is measured in part
 USABLE = 0.8  # of the memory; the rest is the system's
 

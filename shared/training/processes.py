@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(minutes=10)  # for others in a step: longer, and one of them is lost
 LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed out|peer", re.I)
-LAUNCH = "torchrun --nproc-per-node N 05_full_run/full_run.py ..."
+LAUNCH = "torchrun --nproc-per-node N full_run.py ..."
 
 
 def pick_strategy(config: RunConfig) -> "OneProcess | Copies":

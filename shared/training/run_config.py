@@ -135,7 +135,7 @@ class RunConfig:
     seed: int = 0
     """seeds the weights and the order of the data"""
     out: str | None = None
-    """the run's folder; none: 05_full_run/runs/ and the config's name"""
+    """the run's folder; none: runs/ beside full_run.py, and the config's name"""
     track: Kind = "none"
     """log besides to tensorboard or wandb (extras to install; wandb stays offline by default)"""
 

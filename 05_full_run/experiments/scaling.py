@@ -1,8 +1,8 @@
 """Fits loss against parameters and tokens, and says how large a model a budget is worth.
 
-python 05_full_run/scaling.py --config quick --sizes 2x64,3x96,4x128 --tokens 0.5M,1M,2M
-python 05_full_run/scaling.py --runs 05_full_run/runs/scaling --hours 6
-python 05_full_run/scaling.py --points points.json --budget-flops 1e15
+python 05_full_run/experiments/scaling.py --config quick --sizes 2x64,3x96,4x128 --tokens 0.5M,1M,2M
+python 05_full_run/experiments/scaling.py --runs 05_full_run/runs/scaling --hours 6
+python 05_full_run/experiments/scaling.py --points points.json --budget-flops 1e15
 
 The law is L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, section 3.3), with
 N parameters, D tokens, and L in bits per byte where the paper has nats a token.
@@ -20,17 +20,19 @@ import numpy as np
 from compare import command_of, compare, given_rows, read_seeds, refuse_in_one_line, tell
 from comparison import RESULTS_FILE, Row, read_results
 from comparison_jobs import plan_jobs
-from full_run import CONFIGS, RUNS
+from full_run_paths import CONFIGS, RUNS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from power_law import FLOPS, RULE, Point, PowerLaw, fit, measured_speed
+from power_law import FLOPS, Point, PowerLaw, fit, measured_speed
 from variants import Variant
 
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
+from shared.training.plan import TOKENS_A_PARAMETER
 from shared.training.run_options import config_path
 
 FIGURE_FILE = "scaling.png"
+RULE = f"{TOKENS_A_PARAMETER} tokens a parameter"
 HEAD_WIDTH = 32  # channels a head in the sizes trained here
 
 
@@ -166,8 +168,8 @@ def tell_best(
     if options.hours is not None:
         best = law.best_in(asked * 3600, measured_speed(points))
     flops = FLOPS * best[0] * best[1]
-    size = math.sqrt(flops / FLOPS / RULE)
-    for words, n, d in (("best", *best), (f"{RULE} tokens a parameter", size, RULE * size)):
+    size = math.sqrt(flops / FLOPS / TOKENS_A_PARAMETER)
+    for words, n, d in (("best", *best), (RULE, size, TOKENS_A_PARAMETER * size)):
         ratio = f"{d / n:,.1f} tokens a parameter"
         tell(f"{words}: {n:,.0f} parameters, {d:,.0f} tokens ({ratio}): {law.loss(n, d):.3f} bits")
     tell(f"both take {flops:.3g} FLOPs, 6 for each parameter and token")
@@ -187,7 +189,7 @@ def draw(
     reach = [point.parameters for point in points] + ([best[0]] if best else [])
     sizes = np.geomspace(min(reach) / 1.5, max(reach) * 1.5, 60)
     draw_losses(left, law, points, sizes)
-    right.plot(sizes, RULE * sizes, "--", color="0.4", label=f"{RULE} tokens a parameter")
+    right.plot(sizes, TOKENS_A_PARAMETER * sizes, "--", color="0.4", label=RULE)
     if law.b:
         ends = [FLOPS * n * d for n in (sizes[0], sizes[-1]) for d in (n / 1e4, n * 1e8)]
         line = np.array([law.best(flops) for flops in np.geomspace(min(ends), max(ends), 400)])

@@ -1,9 +1,10 @@
 """How fast is it? Training, generation and where a step's time goes, in one run and one table.
 
-python 05_full_run/benchmark.py --out results.md
-python 05_full_run/benchmark.py --only train --preset nano --batch 16 --rounds 5
-python 05_full_run/benchmark.py --only train --baseline 'python train.py' --baseline-folder ~/other
-python 05_full_run/benchmark.py --only loss --config quick --until 2.5 --budget 10m
+python 05_full_run/experiments/benchmark.py OPTIONS, which are such as
+    --out results.md
+    --only train --preset nano --batch 16 --rounds 5
+    --only train --baseline 'python train.py' --baseline-folder ~/other
+    --only loss --config quick --until 2.5 --budget 10m
 
 Contenders take turns, A B C A B C: what slows the machine for a while slows them all.
 """
@@ -30,16 +31,16 @@ from benchmark_contenders import (
 from benchmark_results import (
     Row,
     facts_of,
-    loss_row,
     mfu,
     ratio_of,
     rich_table,
-    step_shares,
     write_results,
 )
 from compare import refuse_in_one_line
 from comparison_jobs import read_config
 from rich.console import Console
+from step_profile import step_shares
+from time_to_loss import loss_row
 
 from shared.device import dtype_name, matmul_gflops, pick_device
 from shared.errors import UserError, one_line_errors
@@ -234,7 +235,7 @@ def profile_rows(config: RunConfig, steps: int) -> list[Row]:
 
 def public_command(arguments: Sequence[str]) -> str:
     """The command line, without folders of its owner; a pattern stays as it is."""
-    shown = ["python", "05_full_run/benchmark.py"]
+    shown = ["python", "05_full_run/experiments/benchmark.py"]
     for flag, argument in zip(["", *arguments], arguments, strict=False):
         words = shlex.split(argument) if flag == "--baseline" else [argument]
         public = words if flag == "--baseline-pattern" else without_folders(words)

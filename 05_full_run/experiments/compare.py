@@ -1,9 +1,10 @@
 """Trains the variants of a config under one budget, and shows them in one table and one figure.
 
-python 05_full_run/compare.py --config quick --vary model.d_model=64,128 --budget '400 steps'
-python 05_full_run/compare.py --config quick --vary train.learning_rate=log:1e-4..1e-2 --random 8
-python 05_full_run/compare.py --config quick --variant 'plain:' --variant 'wide: model.d_ff=512'
-python 05_full_run/compare.py --runs 05_full_run/runs/quick 05_full_run/runs/laptop
+python 05_full_run/experiments/compare.py OPTIONS, which are such as
+    --config quick --vary model.d_model=64,128 --budget '400 steps'
+    --config quick --vary train.learning_rate=log:1e-4..1e-2 --random 8
+    --config quick --variant 'plain:' --variant 'wide: model.d_ff=512'
+    --runs 05_full_run/runs/quick 05_full_run/runs/laptop
 
 The same command goes on where an earlier one was stopped or killed.
 """
@@ -19,7 +20,7 @@ from typing import NoReturn
 from comparison import TABLE_FILE, Row, rich_table, rows_of, table_notes, write_report
 from comparison_jobs import Job, plan_jobs, train
 from comparison_progress import progress_bar
-from full_run import CONFIGS, RUNS
+from full_run_paths import CONFIGS, RUNS
 from rich.console import Console
 from variants import Variant, expand, name_variants, read_named, read_vary
 
@@ -167,7 +168,7 @@ def tell(line: str) -> None:
 
 def command_of(script: str, arguments: Sequence[str]) -> str:
     """The command line, without folders of its owner."""
-    return shlex.join(["python", f"05_full_run/{script}", *without_folders(arguments)])
+    return shlex.join(["python", f"05_full_run/experiments/{script}", *without_folders(arguments)])
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import psutil
 from comparison import Row, read_row
-from full_run import CONFIGS, HERE, make_folder
+from full_run_paths import CONFIGS, SCRIPT
 from variants import Variant, budget_in_steps
 
 from shared.errors import UserError
+from shared.files import make_folder
 from shared.privacy import without_folders
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE
@@ -26,7 +27,7 @@ from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 
-SCRIPT, LOG_FILE = HERE / "full_run.py", "log.txt"
+LOG_FILE = "log.txt"
 OF_TOKENIZER = ("vocab_size", "document_start")  # fields of a model that a run sets itself
 
 Show = Callable[["Job"], None]

@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from full_run_paths import DATA
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,7 +30,6 @@ from shared.device import peak_memory, pick_device, seed_everything, synchronize
 from shared.errors import UserError
 from shared.model.interop import to_transformers
 from shared.model.transformer import Transformer
-from shared.text.token_file import data_folder
 from shared.training.loop import train
 from shared.training.run import Run, build_run
 from shared.training.run_config import RunConfig
@@ -88,7 +88,7 @@ def their_turn(config: RunConfig, steps: int) -> Turn:
 
 def our_run(config: RunConfig, steps: int) -> Run:
     """The run that `full_run.py` would train for some steps; it writes nothing but token files."""
-    return build_run(replace(config, budget=f"{steps} steps"), "unwritten", data_folder())
+    return build_run(replace(config, budget=f"{steps} steps"), "unwritten", DATA)
 
 
 def plain_steps(config: RunConfig, steps: int) -> Iterator[float]:

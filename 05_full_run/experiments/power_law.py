@@ -16,8 +16,7 @@ from torch import Tensor
 from shared.errors import UserError
 
 FLOPS = 6  # for each parameter and token: 2 forward, 4 backward
-RULE = 20  # tokens a parameter, the paper's answer for its models and text
-NARROW = 1e-3  # relative errors beyond this count linearly, not squared
+HUBER_DELTA = 1e-3  # relative errors beyond this count linearly, not squared
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,8 @@ def least(points: Sequence[Point], with_tokens: bool) -> PowerLaw:
         return torch.logsumexp(torch.stack(terms), dim=0)
 
     def missed(u: Tensor) -> Tensor:
-        return torch.nn.functional.huber_loss(predicted(u), loss, delta=NARROW) / NARROW**2
+        distance = torch.nn.functional.huber_loss(predicted(u), loss, delta=HUBER_DELTA)
+        return distance / HUBER_DELTA**2
 
     found = []
     for share, alpha, beta in product((0.3, 0.7, 0.95), (0.2, 0.6), (0.2, 0.6)):

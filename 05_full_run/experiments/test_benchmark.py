@@ -12,6 +12,8 @@ import benchmark
 import benchmark_contenders as contenders
 import benchmark_results as results
 import pytest
+import step_profile
+import time_to_loss
 import torch
 
 from shared.errors import UserError, one_line_errors
@@ -77,29 +79,29 @@ def test_mfu_is_the_share_of_the_peak():
 
 
 def test_shares_sum_to_a_hundred_and_what_no_operation_took_is_the_rest():
-    seconds = dict.fromkeys(results.GROUPS[:-1], 0.0) | {"loss": 1.0, "attention": 2.0}
-    shares = results.group_shares(seconds, wall=4.0)
-    assert shares["loss"] == 25 and shares["attention"] == 50 and shares[results.REST] == 25
-    longer = results.group_shares(seconds, wall=2.9)  # clocks differ a little
-    assert sum(longer.values()) == pytest.approx(100) and longer[results.REST] == 0
+    seconds = dict.fromkeys(step_profile.GROUPS[:-1], 0.0) | {"loss": 1.0, "attention": 2.0}
+    shares = step_profile.group_shares(seconds, wall=4.0)
+    assert shares["loss"] == 25 and shares["attention"] == 50 and shares[step_profile.REST] == 25
+    longer = step_profile.group_shares(seconds, wall=2.9)  # clocks differ a little
+    assert sum(longer.values()) == pytest.approx(100) and longer[step_profile.REST] == 0
 
 
 # --- where a step's time goes
 
 
 def test_an_operation_belongs_to_what_called_it():
-    group = results.group_of
-    assert group(["aten::bmm", "aten::matmul", "RowBlockAttention"]) == results.ATTENTION
-    assert group(["aten::mm", "aten::linear"]) == results.MATRICES
-    assert group(["aten::copy_", "aten::_to_copy", "aten::linear"]) == results.CASTS
-    assert group(["aten::copy_", "RowBlockAttentionBackward"]) == results.ATTENTION
-    assert group(["aten::mul", "aten::rms_norm"]) == results.BENDS
-    assert group(["aten::mul", "benchmark: optimizer"]) == results.OPTIMIZER
-    assert group(["MulBackward0"]) == results.REST
+    group = step_profile.group_of
+    assert group(["aten::bmm", "aten::matmul", "RowBlockAttention"]) == step_profile.ATTENTION
+    assert group(["aten::mm", "aten::linear"]) == step_profile.MATRICES
+    assert group(["aten::copy_", "aten::_to_copy", "aten::linear"]) == step_profile.CASTS
+    assert group(["aten::copy_", "RowBlockAttentionBackward"]) == step_profile.ATTENTION
+    assert group(["aten::mul", "aten::rms_norm"]) == step_profile.NORMS_AND_ACTIVATIONS
+    assert group(["aten::mul", "benchmark: optimizer"]) == step_profile.OPTIMIZER
+    assert group(["MulBackward0"]) == step_profile.REST
 
 
-def test_the_loss_has_its_way_back_and_no_other_operation_has():
-    seconds = results.group_seconds([
+def test_the_loss_has_its_backward_pass_and_no_other_operation_has():
+    seconds = step_profile.group_seconds([
         (["aten::mm"], 6, 6, 5e6),
         (["aten::exp", "benchmark: loss"], -1, 7, 1e6),
         (["aten::mul", "autograd::engine::evaluate_function: ExpBackward0"], 7, -1, 2e6),
@@ -107,13 +109,13 @@ def test_the_loss_has_its_way_back_and_no_other_operation_has():
         (["aten::mul"], 7, 7, 8e6),  # forward, and not under the label
     ])  # fmt: skip
     assert (seconds["loss"], seconds["matrix products"]) == (3.0, 9.0)
-    assert seconds[results.BENDS] == 8.0
+    assert seconds[step_profile.NORMS_AND_ACTIVATIONS] == 8.0
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])  # row blocks; PyTorch's kernel
 def test_a_real_step_has_every_group(config, precision):
-    shares = results.step_shares(replace(config, precision=precision), steps=2)
-    assert tuple(shares) == results.GROUPS
+    shares = step_profile.step_shares(replace(config, precision=precision), steps=2)
+    assert tuple(shares) == step_profile.GROUPS
     assert sum(shares.values()) == pytest.approx(100)
     assert all(share > 0 for share in shares.values())
 
@@ -211,16 +213,16 @@ def trained(monkeypatch) -> dict:
         log.write_text("\n".join(map(json.dumps, lines)))
         return SimpleNamespace(returncode=outcome["status"], stderr=outcome["stderr"])
 
-    monkeypatch.setattr(results.subprocess, "run", run)
+    monkeypatch.setattr(time_to_loss.subprocess, "run", run)
     return outcome
 
 
 def test_time_to_loss_is_that_of_the_first_validation_so_good(trained):
-    assert results.loss_row([], 4.5, nats=False).values == [3.0]
-    assert results.loss_row([], 4.0, nats=True).values == [6.0]  # 2 nats are a bit here
-    assert "lowest was 2.000" in results.loss_row([], 1.5, nats=False).failed
+    assert time_to_loss.loss_row([], 4.5, nats=False).values == [3.0]
+    assert time_to_loss.loss_row([], 4.0, nats=True).values == [6.0]  # 2 nats are a bit here
+    assert "lowest was 2.000" in time_to_loss.loss_row([], 1.5, nats=False).failed
     trained.update(status=2, stderr="error: no such corpus")
-    assert results.loss_row([], 1.5, nats=False).failed == "no such corpus"
+    assert time_to_loss.loss_row([], 1.5, nats=False).failed == "no such corpus"
 
 
 # --- the whole command
@@ -311,4 +313,4 @@ def test_the_command_is_shown_without_folders_and_with_its_pattern():
     given = ["--baseline", "/home/me/py /home/me/x/train.py --n 1", "--baseline-pattern", r"a/b\d"]
     shown = benchmark.public_command([*given, "--out", "/home/me/t.md"])
     assert "/home" not in shown and "'py train.py --n 1'" in shown and r"'a/b\d'" in shown
-    assert shlex.split(shown)[:2] == ["python", "05_full_run/benchmark.py"]
+    assert shlex.split(shown)[:2] == ["python", "05_full_run/experiments/benchmark.py"]

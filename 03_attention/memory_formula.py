@@ -7,18 +7,17 @@ less, a byte and not a number. Experts with recomputing need up to a seventh mor
 said here.
 Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer
 Models", section 4, which does the same for GPT-3's block.
-Promoted by 03_attention.
 """
 
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from shared.model import sliding_window
 from shared.model.config import ModelConfig
 from shared.model.counting import count_parameters
+from shared.model.sliding_window import NARROW_WINDOW
 
-WIDE = 4  # bytes of a float32: weights, gradients, state, the residual stream, the loss
-NARROW = 2  # bytes of a bfloat16: what comes out of a matrix product under autocast
+FLOAT32 = 4  # bytes: weights, gradients, state, the residual stream, the loss
+BFLOAT16 = 2  # bytes: what comes out of a matrix product under autocast
 
 
 @dataclass(frozen=True)
@@ -62,20 +61,20 @@ def training_memory(
     tokens, layers, parts = batch * positions, config.n_layers, count_parameters(config)
     head = config.vocab_size * config.d_model
     hidden = _hidden_matrices(config)
-    head_copy, copies = (NARROW * head, NARROW * hidden) if autocast else (0, 0)
+    head_copy, copies = (BFLOAT16 * head, BFLOAT16 * hidden) if autocast else (0, 0)
     block = tokens * kept_by_block(config, batch, positions, autocast)
     end = tokens * kept_by_end(config, autocast) + head_copy
-    loss_back = tokens * 2 * WIDE * config.vocab_size
+    loss_back = tokens * 2 * FLOAT32 * config.vocab_size
     block_back = tokens * _block_backward(config, autocast)
     if recompute:
-        kept = layers * tokens * WIDE * config.d_model
+        kept = layers * tokens * FLOAT32 * config.d_model
         again = block + block_back + copies // layers - end
-        temporary = max(loss_back, again, copies + tokens * WIDE * config.vocab_size)
+        temporary = max(loss_back, again, copies + tokens * FLOAT32 * config.vocab_size)
     else:
         kept = layers * block + copies
         temporary = max(loss_back, block_back - end)
     state = 8 * parts.total - (4 * hidden if optimizer == "muon" else 0)
-    weights = WIDE * parts.total
+    weights = FLOAT32 * parts.total
     return Memory(weights, weights, state, kept + end, temporary)
 
 
@@ -85,12 +84,12 @@ def kept_by_block(config: ModelConfig, batch: int, positions: int, autocast: boo
     What is kept is what some gradient formula needs: a matrix product's input, a norm's
     input, both factors of a product, SDPA's queries, keys, values and output.
     """
-    channels, number = config.d_model, NARROW if autocast else WIDE
+    channels, number = config.d_model, BFLOAT16 if autocast else FLOAT32
     norms = 2 * _norm(config) + channels * number
     if config.norm.queries_and_keys:
         heads, width = config.n_heads + config.kv_heads, config.head_width
         layer = config.norm.kind == "layer"  # keeps its input, as it came, mean and spread
-        norms += heads * ((width * number + 2 * WIDE) if layer else WIDE * (width + 1))
+        norms += heads * ((width * number + 2 * FLOAT32) if layer else FLOAT32 * (width + 1))
     dropout = 2 * channels * number if config.dropout else 0
     inner = _kept_by_attention(config, batch, positions, autocast)
     return norms + inner + dropout + _kept_by_feedforward(config, autocast)
@@ -98,14 +97,14 @@ def kept_by_block(config: ModelConfig, batch: int, positions: int, autocast: boo
 
 def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast: bool) -> int:
     """Bytes a token, the norms of queries and keys left out."""
-    channels, number = config.d_model, NARROW if autocast else WIDE
+    channels, number = config.d_model, BFLOAT16 if autocast else FLOAT32
     split, windowed = config.document_start is not None, positions > (config.window or positions)
-    if autocast and windowed and config.window <= sliding_window.NARROW:
+    if autocast and windowed and config.window <= NARROW_WINDOW:
         return (6 * channels + 2 * config.window * config.n_heads) * number  # with all weights
     by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
     reordered = config.norm.queries_and_keys and config.norm.kind == "layer"
     merged = 1 if by_rows or windowed or reordered else 0
-    sums = 0 if by_rows else WIDE * config.n_heads
+    sums = 0 if by_rows else FLOAT32 * config.n_heads
     attention = (4 + merged) * channels * number + sums
     if not by_rows and windowed:
         masks = 2 * config.window * (batch * config.n_heads if split else 1)
@@ -121,36 +120,36 @@ def kept_by_end(config: ModelConfig, autocast: bool) -> int:
 
     The loss keeps its log-probabilities in float32, whatever the logits are.
     """
-    number = NARROW if autocast else WIDE
+    number = BFLOAT16 if autocast else FLOAT32
     capped = number * config.vocab_size if config.logit_cap is not None else 0
-    head = config.d_model * number + WIDE * config.vocab_size
+    head = config.d_model * number + FLOAT32 * config.vocab_size
     return _norm(config) + head + capped + 16
 
 
 def _kept_by_feedforward(config: ModelConfig, autocast: bool) -> int:
     """Bytes a token: the input, and four vectors of F (gate, silu, up, product) or two."""
-    number, channels = NARROW if autocast else WIDE, config.d_model
+    number, channels = BFLOAT16 if autocast else FLOAT32, config.d_model
     gated = config.activation == "swiglu"
     inner = (4 if gated else 2) * config.ff_width * number
     inputs = channels * number
     if config.moe.n_experts == 1:
         return inputs + inner
     taken = config.moe.top_k
-    router = WIDE * channels + WIDE * config.moe.n_experts + 32 * taken  # with choices and order
-    answers = channels * (number + WIDE)  # before and after their weights
+    router = FLOAT32 * (channels + config.moe.n_experts) + 32 * taken  # with choices and order
+    answers = channels * (number + FLOAT32)  # before and after their weights
     return router + taken * (inputs + inner + answers)
 
 
 def _norm(config: ModelConfig) -> int:
     """Input, mean and spread; or input / root, and the root. All float32."""
-    return (config.d_model + (2 if config.norm.kind == "layer" else 1)) * WIDE
+    return (config.d_model + (2 if config.norm.kind == "layer" else 1)) * FLOAT32
 
 
 def _block_backward(config: ModelConfig, autocast: bool) -> int:
-    """Bytes a token on top of a block on its way back: gradients of its output and of F numbers."""
+    """Bytes a token on top of a block in backward: gradients of its output and of F numbers."""
     vectors = {"swiglu": 2, "gelu": 1, "relu2": 3}[config.activation]  # of F
     inner = vectors * min(config.moe.top_k, config.moe.n_experts) * config.ff_width
-    return WIDE * config.d_model + inner * (NARROW if autocast else WIDE)
+    return FLOAT32 * config.d_model + inner * (BFLOAT16 if autocast else FLOAT32)
 
 
 def _hidden_matrices(config: ModelConfig) -> int:

@@ -1,6 +1,6 @@
 """What training a preset on many GPUs would take: hours, money, memory, bytes on the wire.
 
-python 05_full_run/cluster_cost.py --gpus 1 8 32 --price 2.5
+python 05_full_run/experiments/cluster_cost.py --gpus 1 8 32 --price 2.5
 """
 
 import argparse
@@ -10,9 +10,9 @@ import torch
 
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
+from shared.training.plan import TOKENS_A_PARAMETER
 
 MODELS = ("124m", "1b", "3b")
-TOKENS_A_PARAMETER = 20  # Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models"
 PEAK = 989.0  # TFLOP/s, H100 SXM, bfloat16, dense
 UTILISATION = 0.4  # of the peak (MFU): good for a few nodes; assumed, not measured
 LAPTOP = 1.0  # TFLOP/s that a laptop's own GPU really does in training; assumed
