@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from shared.device import (
 from shared.errors import UserError, one_line_errors
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def report(dtype: torch.dtype, gflops: float, error: float = 0.0) -> DtypeReport:
@@ -188,3 +190,23 @@ def test_threads_of_a_server_that_begin_later_do_as_was_chosen():
         worker.start()
         worker.join()
     assert found[0][1] == 1 and torch.get_num_threads() == before
+
+
+def test_every_script_that_computes_bounds_the_wait_of_threads_before_torch_is_loaded(tmp_path):
+    """Later it would be too late. What somebody has set already stays."""
+    code = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': print(os.environ.get('GOMP_SPINCOUNT'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import full_run, serve, chat, generate, busy_neighbours\n"
+    )
+    folders = [str(ROOT / name) for name in ("05_full_run", "06_chat", "07_web")]
+    clean = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    for given, expected in ((clean, "2000"), (clean | {"GOMP_SPINCOUNT": "7"}, "7")):
+        environment = given | {"PYTHONPATH": os.pathsep.join([str(ROOT), *folders])}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert done.stdout.split()[:1] == [expected], done.stderr

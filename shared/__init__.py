@@ -3,3 +3,10 @@
 Rooms and arrows: device <- text <- model <- training <- chat. An arrow means
 "imports from". Nothing here knows the web.
 """
+
+import os
+
+# The threads of one operation wait for each other by spinning, a hundred times longer than they
+# mostly have to. Beside busy programs the core they spin on is the one that the late thread needs:
+# then a training step took six times as long. PyTorch's OpenMP reads this when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # rounds of waiting, some 50 microseconds
