@@ -20,7 +20,7 @@ def both(one_thread) -> tuple[one_page.Transformer, Transformer]:
     torch.manual_seed(0)
     page = one_page.Transformer(**SIZES)
     for parameter in page.parameters():  # none is 0 or 1, so that each shows in the logits
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=0.2)
     shared = Transformer(ModelConfig(n_layers=2, d_model=32, n_heads=2, d_ff=85))
     shared.load_state_dict(page.state_dict())
     return page, shared
