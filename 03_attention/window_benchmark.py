@@ -66,7 +66,7 @@ def ways_to_attend(parts: list[Tensor], window: int) -> dict[str, Callable[[], T
 
 
 def seconds(attend: Callable[[], Tensor], parts: list[Tensor]) -> tuple[float, float]:
-    """What one way forward and one way back take."""
+    """What one forward and one backward pass take."""
     start = time.perf_counter()
     mixed = attend()
     between = time.perf_counter()

@@ -64,7 +64,7 @@ def group_seconds(operations: Iterable[tuple[list[str], int, int, float]]) -> di
 
     Args:
         operations: of each its name and those of all that called it, innermost first;
-            autograd's number (an operation and its way back share it) of the outermost
+            autograd's number (an operation and its backward share it) of the outermost
             and of itself; its own microseconds.
     """
     operations = list(operations)

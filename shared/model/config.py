@@ -105,7 +105,7 @@ class ModelConfig:
     positions: Literal["rope", "learned", "sinusoidal", "none"] = "rope"
     """how the model knows the order: turned queries and keys, a vector added to x, or not at all"""
     activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
-    """the bend inside the feed-forward"""
+    """the nonlinearity inside the feed-forward"""
     window: int | None = None
     """W, keys that a query sees, its own included; none: all before it"""
     bias: bool = False

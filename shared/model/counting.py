@@ -88,7 +88,7 @@ def training_flops(
 ) -> float:
     """FLOPs of training on one token: 3 times the way forward, 6 for each matrix weight.
 
-    The way back makes two products for each one forward: the gradient of its input and that
+    The backward pass makes two products for each one forward: the gradient of its input and that
     of its weight. With `recompute` the blocks, not the head, run forward a second time.
     Source: Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models",
     appendix F.

@@ -28,9 +28,9 @@ class SwiGLU(nn.Module):
 
 
 class PlainFeedForward(nn.Module):
-    """One projection up, a bend, one back down.
+    """One projection up, an activation, one back down.
 
-    (B, T, C) -> (B, T, C). The bend is GELU (in the tanh form of GPT-2) or ReLU².
+    (B, T, C) -> (B, T, C). The activation is GELU (in the tanh form of GPT-2) or ReLU².
     Sources: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units"; So et al. 2021,
     "Primer", section 4 (ReLU²).
     """
@@ -39,11 +39,12 @@ class PlainFeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.d_model, config.ff_width, bias=config.bias)
         self.down = nn.Linear(config.ff_width, config.d_model, bias=config.bias)
-        self.bend = {"gelu": nn.GELU(approximate="tanh"), "relu2": SquaredReLU()}[config.activation]
+        named = {"gelu": nn.GELU(approximate="tanh"), "relu2": SquaredReLU()}
+        self.activation = named[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        """down(bend(up(x))); the inner tensor is (B, T, F)."""
-        return self.down(self.bend(self.up(x)))
+        """down(activation(up(x))); the inner tensor is (B, T, F)."""
+        return self.down(self.activation(self.up(x)))
 
 
 class SquaredReLU(nn.Module):

@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
 
 
 class _RootMeanSquare(torch.autograd.Function):
-    """The CPU has no kernel for this; made of small ones, the way back takes twice as long.
+    """The CPU has no kernel for this; made of small ones, the backward pass takes twice as long.
 
     With n = x / r, r the root, y = n w and the gradient g of y: w gets the sum of g n,
     and x gets (g w - n mean(g w n)) / r, since r grows with x.

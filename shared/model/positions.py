@@ -46,7 +46,7 @@ def rotate(x: Tensor, angles: Angles) -> Tensor:
 
 
 class _Turn(torch.autograd.Function):
-    """Left to autograd, the way back takes three times as long; it is a turn the other way."""
+    """Left to autograd, the backward pass takes three times as long; it is a turn the other way."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 The CPU's fused kernel does bfloat16 scores slowly. Here the products go to the
 processor's bfloat16 units, and a block of queries meets only keys that are not in
 its future, which saves nearly half of the work. Like the fused kernel it keeps no
-(T, T) map for the way back: it computes each block's scores again.
+(T, T) map for the backward pass: it computes each block's scores again.
 Promoted by 03_attention.
 """
 

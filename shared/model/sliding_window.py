@@ -78,7 +78,7 @@ def _attend_by_blocks(
 def attend_in_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """The attention formula as it stands: (..., W, D) over keys and values (..., 2 W, D).
 
-    It keeps all its weights for the way back, which a narrow window can afford.
+    It keeps all its weights for the backward pass, which a narrow window can afford.
 
     Args:
         mask: booleans, (..., W, 2 W) or what is broadcast to it.

@@ -64,7 +64,7 @@ class Transformer(nn.Module):
     """Embedding, blocks, final norm and head.
 
     Set `recompute` to True and training forgets what happened inside a block and
-    computes it again on the way back: the same gradients from less memory (activation
+    computes it again in the backward pass: the same gradients from less memory (activation
     checkpointing; Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
     """
 

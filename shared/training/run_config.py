@@ -67,7 +67,7 @@ class TrainConfig:
     accumulation: int = 1
     """micro-batches whose gradients are averaged before the weights move"""
     recompute: bool = False
-    """activation checkpointing: compute blocks again on the way back; slower, less memory"""
+    """activation checkpointing: compute blocks again in the backward pass; slower, less memory"""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon for the matrices with adamw for the rest, or adamw for everything"""
     learning_rate: float = 0.003
