@@ -21,7 +21,7 @@ from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import END_OF_TEXT
 
-SERVE = Path(__file__).with_name("serve.py")
+SERVE = Path(__file__).resolve().parents[1] / "serve.py"
 CONFIG = ModelConfig(context_length=128, n_layers=2, d_model=64, n_heads=2)
 
 
