@@ -115,12 +115,12 @@ def reserve_time_for_the_end(run: Run) -> None:
     begun = time.monotonic()
     run.validate(rows)
     evaluated = time.monotonic()
-    run.sample(SAMPLE_PROMPTS[0], new=SAMPLED // 10)
+    run.sample(SAMPLE_PROMPTS[0], new=SAMPLED // 4)
     sampled = time.monotonic()
     with TemporaryDirectory() as folder:
         draw_curves(run.folder, "", Path(folder) / CURVES_FILE)
     drawing = time.monotonic() - sampled
-    closing = 10 * len(SAMPLE_PROMPTS) * (sampled - evaluated) + drawing
+    closing = 4 * len(SAMPLE_PROMPTS) * (sampled - evaluated) + drawing
     run.closing_seconds = run.strategy.same(closing)
     reserve_for(run, run.strategy.same(evaluated - begun), rows)
 
