@@ -183,13 +183,16 @@ def test_all_threads_run_only_what_is_worth_it(seconds_on_one, worth, chosen, mo
 
 
 def test_threads_of_a_server_that_begin_later_do_as_was_chosen():
-    before, found = torch.get_num_threads(), []
-    with steady_threads(lambda: None, worth=1e9):
-        a = torch.ones(8, 8)
-        worker = Thread(target=lambda: found.append((a @ a, torch.get_num_threads())))
-        worker.start()
-        worker.join()
-    assert found[0][1] == 1 and torch.get_num_threads() == before
+    before, found, a = torch.get_num_threads(), [], torch.ones(8, 8)
+    torch.set_num_threads(2)  # also where there is one core
+    try:
+        with steady_threads(lambda: None, worth=1e9):
+            worker = Thread(target=lambda: found.append((a @ a, torch.get_num_threads())))
+            worker.start()
+            worker.join()
+        assert found[0][1] == 1 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_every_script_that_computes_bounds_the_wait_of_threads_before_torch_is_loaded(tmp_path):
