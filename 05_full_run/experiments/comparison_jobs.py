@@ -21,9 +21,9 @@ from variants import Variant, budget_in_steps
 from shared.errors import UserError
 from shared.files import make_folder
 from shared.privacy import without_folders
-from shared.training.card import CARD_FILE
+from shared.training.card import trained_steps
 from shared.training.checkpoint import RUN_FILE
-from shared.training.checkpoint_folder import list_checkpoints
+from shared.training.checkpoint_folder import list_checkpoints, step_of
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 
@@ -49,8 +49,9 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether it has its card, the last thing a run writes."""
-        return (self.folder / CARD_FILE).exists()
+        """Whether its card, the last thing a run writes, tells of its newest checkpoint."""
+        saved = list_checkpoints(self.folder / "checkpoints")
+        return bool(saved) and trained_steps(self.folder) == step_of(saved[-1])
 
     def row(self) -> Row:
         """What it found, or why that cannot be read."""

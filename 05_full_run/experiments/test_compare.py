@@ -277,6 +277,16 @@ def test_a_curve_counts_the_tokens_and_seconds_before_each_validation():
     ]
 
 
+def test_a_card_without_the_checkpoint_that_it_tells_of_is_no_finished_run(tmp_path):
+    job = comparison_jobs.Job(None, 0, tmp_path, [])
+    (tmp_path / "card.md").write_text("| trained | 1,200 steps, 9 tokens |")
+    assert not job.finished
+    (tmp_path / "checkpoints" / "step-0000400").mkdir(parents=True)
+    assert not job.finished
+    (tmp_path / "checkpoints" / "step-0001200").mkdir()
+    assert job.finished
+
+
 def test_finished_runs_join_a_table_under_the_name_above_their_seeds(config_file, tmp_path, capsys):
     folders = [str(tmp_path / "mine" / f"seed-{seed}") for seed in (3, 4)]
     for seed, folder in enumerate(folders, start=3):
