@@ -145,6 +145,13 @@ def test_bits_per_byte_of_a_uniform_model_does_not_depend_on_the_tokenizer(confi
         assert run.validate()["text:text.txt"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_context_shorter_than_the_prompts_of_the_samples_is_enough(config_file, folders):
+    full_run.main(
+        ["--config", str(config_file), "--model.context_length", "8", "--budget", "1 steps"]
+    )
+    assert "user: what are you?" in (folders / "tiny" / "card.md").read_text()
+
+
 def test_both_losses_fall(config_file, folders):
     full_run.main(["--config", str(config_file), "--budget", "120 steps"])
     entries = run_log.read_metrics(folders / "tiny")

@@ -151,17 +151,17 @@ def steady_threads(
     """
     every = torch.get_num_threads()
     seconds: dict[int, list[float]] = {1: [], every: []}
-    for _ in range(rounds):
-        for count, timed in seconds.items():
-            torch.set_num_threads(count)
-            work()  # the first after a change wakes threads, or sends them to sleep
-            begun = clock()
-            work()
-            timed.append(clock() - begun)
-    faster = median(seconds[1]) / max(median(seconds[every]), 1e-9)
-    count = every if faster >= worth else 1
-    torch.set_num_threads(count)
     try:
+        for _ in range(rounds):
+            for count, timed in seconds.items():
+                torch.set_num_threads(count)
+                work()  # the first after a change wakes threads, or sends them to sleep
+                begun = clock()
+                work()
+                timed.append(clock() - begun)
+        faster = median(seconds[1]) / max(median(seconds[every]), 1e-9)
+        count = every if faster >= worth else 1
+        torch.set_num_threads(count)
         yield count
     finally:
         torch.set_num_threads(every)

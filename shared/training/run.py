@@ -169,8 +169,8 @@ class Run:
         """What the model writes after a prompt that opens a document."""
         self.model.eval()
         start = [self.tokenizer.end_of_text, *self.tokenizer.encode(prompt).tolist()]
-        window = torch.tensor([start], device=self.device)  # (1, T)
-        with steady_threads(torch.no_grad()(lambda: self.model(window)), rounds=2):
+        window = torch.tensor([start[-self.model.config.context_length :]])  # (1, T)
+        with steady_threads(torch.no_grad()(lambda: self.model(window.to(self.device))), rounds=2):
             ids = continue_text(self.model, start, new, temperature, seed=self.config.seed)
         return self.tokenizer.decode(ids[1:])
 
