@@ -81,9 +81,11 @@ def check_training_step(device: torch.device) -> list[Check]:
     """Loss and gradients of one tiny network's training step, device against CPU."""
     loss, gradients = training_step(torch.device("cpu"))
     its_loss, its_gradients = training_step(device)
-    worst = max(
-        relative_error(its_gradients[name], gradients[name]) for name in gradients
-    ) if all(torch.isfinite(g).all() for g in its_gradients.values()) else float("nan")  # fmt: skip
+    worst = (
+        max(relative_error(its_gradients[name], gradients[name]) for name in gradients)
+        if all(torch.isfinite(g).all() for g in its_gradients.values())
+        else float("nan")
+    )
     return [
         Check("loss of a training step", relative_error(its_loss, loss), LOSS_TOLERANCE),
         Check("its gradients, the worst tensor", worst, GRADIENT_TOLERANCE),
@@ -142,11 +144,16 @@ def as_json(
             for c in checks
         ],
         "dtypes": [
-            {"dtype": dtype_name(r.dtype), "gflops": round(r.gflops, 1), "error": number(r.error),
-             "right": r.right} for r in reports
+            {
+                "dtype": dtype_name(r.dtype),
+                "gflops": round(r.gflops, 1),
+                "error": number(r.error),
+                "right": r.right,
+            }
+            for r in reports
         ],
         "default_dtype": dtype_name(best),
-    }  # fmt: skip
+    }
 
 
 def print_tables(

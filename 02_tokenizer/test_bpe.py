@@ -19,10 +19,21 @@ from shared.text.python_docs import read_python_docs
 from shared.text.tokenizer_file import load_tokenizer
 
 ODD = [
-    "", " ", "   ", "\n\n \t x", "Übergröße, Straße", "def f(x):\n    return x**2  # ok\n",
-    "👋🏽 emoji 👩‍👩‍👧", "it's we'll I'M they've", "1234 5,678.90", "日本語のテキスト",
-    "a\u00a0b\u3000c", "<|endoftext|>", "\x00\x1e", "x" * 200,
-]  # fmt: skip
+    "",
+    " ",
+    "   ",
+    "\n\n \t x",
+    "Übergröße, Straße",
+    "def f(x):\n    return x**2  # ok\n",
+    "👋🏽 emoji 👩‍👩‍👧",
+    "it's we'll I'M they've",
+    "1234 5,678.90",
+    "日本語のテキスト",
+    "a\u00a0b\u3000c",
+    "<|endoftext|>",
+    "\x00\x1e",
+    "x" * 200,
+]
 
 
 @pytest.fixture(scope="module")

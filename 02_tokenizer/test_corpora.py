@@ -154,16 +154,25 @@ def test_an_unreachable_data_set_names_what_works_offline(tmp_path, monkeypatch)
 
 SCHEMAS = {
     # data set: (columns of one row, options of its ready config, splits it has)
-    "wikitext": ({"text": " = Title = \n"}, {"document_start": r"^ = [^=](.*[^=])? = \n$"},
-                 ("train", "validation", "test")),
-    "pg19": ({"short_book_title": "Emma", "publication_date": 1815, "url": "u", "text": "Emma é"},
-             {"streaming": True, "max_bytes": 100}, ("train", "validation", "test")),
+    "wikitext": (
+        {"text": " = Title = \n"},
+        {"document_start": r"^ = [^=](.*[^=])? = \n$"},
+        ("train", "validation", "test"),
+    ),
+    "pg19": (
+        {"short_book_title": "Emma", "publication_date": 1815, "url": "u", "text": "Emma é"},
+        {"streaming": True, "max_bytes": 100},
+        ("train", "validation", "test"),
+    ),
     "TinyStories": ({"text": "Once."}, {"streaming": True}, ("train", "validation")),
     "openwebtext": ({"text": "A page."}, {"streaming": True}, ("train",)),
     "bookcorpusopen": ({"title": "T", "text": "A book."}, {"streaming": True}, ("train",)),
-    "wikipedia": ({"id": "1", "url": "u", "title": "T", "text": "An article."}, {"streaming": True},
-                  ("train",)),
-}  # fmt: skip
+    "wikipedia": (
+        {"id": "1", "url": "u", "title": "T", "text": "An article."},
+        {"streaming": True},
+        ("train",),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -18,11 +18,24 @@ from shared.text.token_file import load_corpus
 from shared.text.tokenizer import ByteTokenizer
 
 ODD_NAMES = [
-    "[[Roam]] page.md", "100%25 sure.md", "emoji 👋🏽.md", "Ünïcödé.md", "日本語.md",
-    "a.md", "A.md", "space  two.md", "-dash.md", "dots...md", "quote'\".md",
-    "new\nline.md", "x" * 252 + ".md",
-    "deep/er/and/deeper/note.md", "UPPER.MD", "café.md", unicodedata.normalize("NFD", "thé.md"),
-]  # fmt: skip
+    "[[Roam]] page.md",
+    "100%25 sure.md",
+    "emoji 👋🏽.md",
+    "Ünïcödé.md",
+    "日本語.md",
+    "a.md",
+    "A.md",
+    "space  two.md",
+    "-dash.md",
+    "dots...md",
+    "quote'\".md",
+    "new\nline.md",
+    "x" * 252 + ".md",
+    "deep/er/and/deeper/note.md",
+    "UPPER.MD",
+    "café.md",
+    unicodedata.normalize("NFD", "thé.md"),
+]
 ODD_BYTES = b"\xef\xbb\xbfBOM, CRLF\r\n\xff\xfe not UTF-8 \x00\x1e\n"
 
 
@@ -133,10 +146,13 @@ def test_links_pipes_hidden_folders_and_empty_files_are_passed_over_and_told(tmp
     documents = list(read_markdown(folder, lambda *told: skipped.append(told)))
     assert [d.name for d in documents] == ["good.md", "linked.md"]
     assert sorted(skipped) == [
-        (".trash", "hidden folder"), ("dangling.md", "dangling link"),
-        ("itself.md", "dangling link"), ("pipe.md", "not a regular file"),
-        ("sub/empty.md", "empty"), ("sub/loop", "link to a folder"),
-    ]  # fmt: skip
+        (".trash", "hidden folder"),
+        ("dangling.md", "dangling link"),
+        ("itself.md", "dangling link"),
+        ("pipe.md", "not a regular file"),
+        ("sub/empty.md", "empty"),
+        ("sub/loop", "link to a folder"),
+    ]
 
 
 def skips_of(spec: str, data: Path) -> list[tuple[str, str]]:

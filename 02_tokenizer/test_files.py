@@ -53,11 +53,15 @@ def test_only_what_a_dead_process_of_ours_left_of_this_very_target_is_swept(tmp_
     dead = 2**22 + 1  # above the largest process number of Linux and of macOS
     swept = {f".out.{HOST}-{dead}{MARK}", f".out.{HOST}-{dead}{MARK}.md"}
     kept = {
-        ".holiday.2019.partial", ".thesis.31999.partial.tex", f".out.{dead}.partial",
-        f".out.{HOST}-{dead}.partial", f".other.{HOST}-{dead}{MARK}",
-        f".out.0badf00d-{dead}{MARK}", f".out.{HOST}-{os.getppid()}{MARK}",
+        ".holiday.2019.partial",
+        ".thesis.31999.partial.tex",
+        f".out.{dead}.partial",
+        f".out.{HOST}-{dead}.partial",
+        f".other.{HOST}-{dead}{MARK}",
+        f".out.0badf00d-{dead}{MARK}",
+        f".out.{HOST}-{os.getppid()}{MARK}",
         f".step-12x.{HOST}-{dead}{MARK}",
-    }  # fmt: skip
+    }
     for name in swept | kept:
         (tmp_path / name).mkdir()
     with atomic_folder(tmp_path / "out"):

@@ -27,10 +27,23 @@ from shared.text.python_docs import read_python_docs
 from shared.text.tokenizer_file import load_tokenizer, pick_tokenizer
 
 ODD = [
-    "", " ", "  two  spaces ", "\n\n \t x", "Übergröße, Straße", "👋🏽 emoji 👩‍👩‍👧", 
-    "日本語のテキスト", "it's we'll I'M", "1234 5,678.90", "a\u00a0b\u3000c", "\x00\x1e", "x" * 200,
-    "<|endoftext|>", "a </s><s> b", "<|end_of_text|><|begin_of_text|>", "<0x0A>",
-]  # fmt: skip
+    "",
+    " ",
+    "  two  spaces ",
+    "\n\n \t x",
+    "Übergröße, Straße",
+    "👋🏽 emoji 👩‍👩‍👧",
+    "日本語のテキスト",
+    "it's we'll I'M",
+    "1234 5,678.90",
+    "a\u00a0b\u3000c",
+    "\x00\x1e",
+    "x" * 200,
+    "<|endoftext|>",
+    "a </s><s> b",
+    "<|end_of_text|><|begin_of_text|>",
+    "<0x0A>",
+]
 TEXTS = st.one_of(st.text(), st.sampled_from(ODD), st.text(alphabet=" \n<|>/sendoftx_ab'é👋"))
 LLAMA_2, LLAMA_3 = "Llama 2", "Llama 3"
 
@@ -50,8 +63,7 @@ def llama_3(corpus: list[str]) -> tokenizers.Tokenizer:
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
-        corpus,
-        trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False),
+        corpus, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
     )
     made.add_special_tokens(["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"])
     return made

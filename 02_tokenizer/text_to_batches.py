@@ -60,9 +60,12 @@ def show_corpus(source: Source, folder: str, tokenizer: ByteTokenizer) -> None:
     """A corpus as ids on disk, and one batch of it."""
     skipped: list[str] = []
     corpus = load_corpus(
-        source, folder, tokenizer, valid_fraction=0.05,
+        source,
+        folder,
+        tokenizer,
+        valid_fraction=0.05,
         on_skip=lambda name, reason: skipped.append(f"{reason}: {name}"),
-    )  # fmt: skip
+    )
     manifest = corpus.manifest
     print(f"\ncorpus      {corpus.name}")
     for split in ("train", "validation"):

@@ -85,8 +85,14 @@ def draw_rope(path: Path) -> Path:
     ones = torch.ones(HEAD_WIDTH)
     below.plot(rope_scores(ones, LONGEST), color=DARK, label=f"query at position {LONGEST}")
     late = rope_scores(ones, 250)
-    below.plot(range(0, LONGEST + 1, 6), late[::6], "o", color="black", markersize=4,
-               label="query at position 250")  # fmt: skip
+    below.plot(
+        range(0, LONGEST + 1, 6),
+        late[::6],
+        "o",
+        color="black",
+        markersize=4,
+        label="query at position 250",
+    )
     below.set_title("all 32 pairs together: the same curve wherever the query stands")
     below.set_xlabel("distance from the query back to the key, in positions")
     below.legend(loc="upper right")

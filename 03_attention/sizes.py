@@ -21,12 +21,7 @@ from torch.utils._pytree import tree_iter
 
 from shared.errors import UserError, one_line_errors
 from shared.model.config import ModelConfig
-from shared.model.counting import (
-    count_parameters,
-    forward_flops,
-    kv_cache_bytes,
-    training_flops,
-)
+from shared.model.counting import count_parameters, forward_flops, kv_cache_bytes, training_flops
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
 
@@ -148,12 +143,15 @@ def print_sizes(configs: dict[str, ModelConfig], batch: int, optimizer: str, aga
         ["context", "forward", "training", "cache 32", "cache 16"],
         {
             name: [
-                c.context_length, forward_flops(c), training_flops(c, recompute=again),
-                kv_cache_bytes(c, 1, 4), kv_cache_bytes(c, 1, 2),
+                c.context_length,
+                forward_flops(c),
+                training_flops(c, recompute=again),
+                kv_cache_bytes(c, 1, 4),
+                kv_cache_bytes(c, 1, 2),
             ]
             for name, c in configs.items()
         },
-    )  # fmt: skip
+    )
     print_memory(configs, batch, optimizer, again)
 
 

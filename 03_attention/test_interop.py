@@ -14,8 +14,11 @@ from shared.model.transformer import Transformer
 SMALL = ModelConfig(vocab_size=97, context_length=32, n_layers=2, d_model=32, n_heads=4, d_ff=48)
 QK_NORM = NormConfig(queries_and_keys=True, eps=1e-6)
 GPT2 = {
-    "positions": "learned", "norm": NormConfig(kind="layer"), "activation": "gelu", "bias": True,
-}  # fmt: skip
+    "positions": "learned",
+    "norm": NormConfig(kind="layer"),
+    "activation": "gelu",
+    "bias": True,
+}
 EXPERTS = {"moe": MoEConfig(n_experts=4, top_k=2)}
 COMBINATIONS = {
     "Llama": ("llama", {}),
@@ -23,7 +26,8 @@ COMBINATIONS = {
     "Llama, one key head, tied": ("llama", {"n_kv_heads": 1, "tied_head": True}),
     "Llama, biases": ("llama", {"bias": True}),
     "Llama, other base and eps": (
-        "llama", {"rope": RopeConfig(base=500.0), "norm": NormConfig(eps=0.1)},
+        "llama",
+        {"rope": RopeConfig(base=500.0), "norm": NormConfig(eps=0.1)},
     ),
     "Llama, interpolation": ("llama", {"rope": RopeConfig(scaling="interpolation", factor=2.5)}),
     "Llama, ntk": ("llama", {"rope": RopeConfig(scaling="ntk", factor=2.5)}),
@@ -34,7 +38,7 @@ COMBINATIONS = {
     "Mixtral, window": ("mixtral", {**EXPERTS, "window": 5}),
     "GPT-2": ("gpt2", {**GPT2, "tied_head": True}),
     "GPT-2, own head": ("gpt2", GPT2),
-}  # fmt: skip
+}
 IDS = torch.randint(97, (2, 24), generator=torch.Generator().manual_seed(1))
 
 

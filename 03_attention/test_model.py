@@ -154,9 +154,12 @@ def test_rms_norm_by_hand_and_against_torch():
 def test_swiglu_by_hand():
     layer = SwiGLU(ModelConfig(d_model=2, n_heads=1, d_ff=1))
     layer.load_state_dict(
-        {"gate.weight": torch.tensor([[1.0, 0.0]]), "up.weight": torch.tensor([[0.0, 1.0]]),
-         "down.weight": torch.tensor([[1.0], [2.0]])}
-    )  # fmt: skip
+        {
+            "gate.weight": torch.tensor([[1.0, 0.0]]),
+            "up.weight": torch.tensor([[0.0, 1.0]]),
+            "down.weight": torch.tensor([[1.0], [2.0]]),
+        }
+    )
     inner = 2.0 / (1 + math.exp(-2.0)) * 3.0
     assert torch.allclose(layer(torch.tensor([2.0, 3.0])), torch.tensor([inner, 2 * inner]))
 

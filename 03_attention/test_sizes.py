@@ -27,8 +27,13 @@ SMALL = ModelConfig(context_length=128, n_layers=3, d_model=64, n_heads=4)
 VARIANTS = {
     "plain": {},
     "grouped": {"n_kv_heads": 2},
-    "GPT-2": {"norm": NormConfig(kind="layer"), "bias": True, "activation": "gelu",
-              "positions": "learned", "tied_head": True},
+    "GPT-2": {
+        "norm": NormConfig(kind="layer"),
+        "bias": True,
+        "activation": "gelu",
+        "positions": "learned",
+        "tied_head": True,
+    },
     "biases, swiglu": {"bias": True},
     "qk norm": {"norm": NormConfig(queries_and_keys=True), "n_kv_heads": 2},
     "qk norm, layer": {"norm": NormConfig(kind="layer", queries_and_keys=True)},
@@ -42,13 +47,19 @@ VARIANTS = {
     "experts with biases": {"moe": MoEConfig(n_experts=4, top_k=2), "bias": True},
     "capped": {"logit_cap": 15.0},
     "large vocabulary": {"vocab_size": 2048, "tied_head": True},
-}  # fmt: skip
+}
 # Name -> (parameters, what the name promises)
 NAMED = {
-    "nano": (1_070_464, 1e6), "tiny": (4_147_968, 4e6), "small": (10_818_432, 10.7e6),
-    "base": (25_567_744, 25e6), "50m": (51_061_248, 50e6), "124m": (123_587_328, 124e6),
-    "500m": (497_885_440, 500e6), "1b": (1_076_168_704, 1e9), "3b": (2_973_281_280, 3e9),
-}  # fmt: skip
+    "nano": (1_070_464, 1e6),
+    "tiny": (4_147_968, 4e6),
+    "small": (10_818_432, 10.7e6),
+    "base": (25_567_744, 25e6),
+    "50m": (51_061_248, 50e6),
+    "124m": (123_587_328, 124e6),
+    "500m": (497_885_440, 500e6),
+    "1b": (1_076_168_704, 1e9),
+    "3b": (2_973_281_280, 3e9),
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,5 +175,8 @@ def test_the_table_names_every_preset_and_the_script_measures():
     for name in PRESETS:
         assert sum(line.split()[:1] == [name] for line in done.stdout.splitlines()) == 4
     assert [scaled(number) for number in (0, 12, 1_070_464, 675_840_000)] == [
-        "0", "12", "1.07M", "676M",
-    ]  # fmt: skip
+        "0",
+        "12",
+        "1.07M",
+        "676M",
+    ]

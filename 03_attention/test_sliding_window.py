@@ -59,8 +59,11 @@ def test_a_wide_window_in_bfloat16_goes_by_rows_and_equals_the_mask():
 
 def test_the_window_counts_the_querys_own_key():
     assert window_mask(4, 4, 2, torch.device("cpu")).int().tolist() == [
-        [1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1],
-    ]  # fmt: skip
+        [1, 0, 0, 0],
+        [1, 1, 0, 0],
+        [0, 1, 1, 0],
+        [0, 0, 1, 1],
+    ]
     assert window_mask(1, 4, 2, torch.device("cpu")).int().tolist() == [[0, 0, 1, 1]]
 
 
@@ -87,7 +90,9 @@ def test_the_benchmark_times_equal_things_and_says_so(capsys):
     window_benchmark.main(["--positions", "64", "--window", "8"])
     shown = capsys.readouterr().out
     assert "W = 8" in shown and [line.split()[0] for line in shown.splitlines()[3:]] == [
-        "blocks", "mask", "no",
-    ]  # fmt: skip
+        "blocks",
+        "mask",
+        "no",
+    ]
     apart = float(shown.partition("and mask: ")[2].split()[0])
     assert apart < 1e-5

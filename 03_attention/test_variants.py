@@ -37,7 +37,7 @@ VARIANTS = {
     "soft cap": {"logit_cap": 15.0},
     "documents": {"document_start": 30},
     "experts": {"moe": MoEConfig(n_experts=4, top_k=2)},
-}  # fmt: skip
+}
 
 
 def build(large: bool = True, **fields) -> Transformer:
@@ -151,8 +151,9 @@ def test_qk_norm_makes_scores_blind_to_the_size_of_queries_and_keys():
 
 def test_gelu_and_squared_relu_by_hand():
     for activation, expected in (("gelu", 2 * 0.9772), ("relu2", 4.0)):
-        layer = PlainFeedForward(ModelConfig(d_model=1, n_heads=1, d_ff=1, activation=activation,
-                                             positions="none"))  # fmt: skip
+        layer = PlainFeedForward(
+            ModelConfig(d_model=1, n_heads=1, d_ff=1, activation=activation, positions="none")
+        )
         torch.nn.init.ones_(layer.up.weight)
         torch.nn.init.ones_(layer.down.weight)
         assert layer(torch.tensor([2.0])).item() == pytest.approx(expected, abs=1e-2)

@@ -30,9 +30,15 @@ def trained(skip_above: float | None) -> tuple[list[bool], list[float]]:
     optimizer.param_groups[0]["base_lr"] = 1e-3
     skipped, weights = [], []
     for record in train(
-        model, [optimizer], iter(lambda: batch, None), Budget(steps=30), lambda progress: 1.0,
-        Precision(cpu), OneProcess(cpu), clipping,
-    ):  # fmt: skip
+        model,
+        [optimizer],
+        iter(lambda: batch, None),
+        Budget(steps=30),
+        lambda progress: 1.0,
+        Precision(cpu),
+        OneProcess(cpu),
+        clipping,
+    ):
         skipped.append(record.skipped)
         weights.append(model.weight[1].item())
         model.size = 50.0 if record.step == 24 else 1.0

@@ -53,9 +53,14 @@ def run(model, parts, strategy, until=None):
     """Trains to the end of the budget, or for `until` steps; returns the losses."""
     losses = []
     records = train(
-        model, parts["optimizers"], parts["batches"], parts["budget"], warmup_cosine,
-        parts["precision"], strategy,
-    )  # fmt: skip
+        model,
+        parts["optimizers"],
+        parts["batches"],
+        parts["budget"],
+        warmup_cosine,
+        parts["precision"],
+        strategy,
+    )
     for record in records:
         losses.append(record.loss)
         if len(losses) == until:
@@ -331,9 +336,14 @@ def test_no_step_of_a_budget_in_steps_is_spent_at_rate_zero(tiny_config):
     for steps in (1, 4):
         model, parts, strategy = make_parts(tiny_config, steps=steps)
         records = train(
-            model, parts["optimizers"], parts["batches"], parts["budget"], warmup_stable_decay,
-            parts["precision"], strategy,
-        )  # fmt: skip
+            model,
+            parts["optimizers"],
+            parts["batches"],
+            parts["budget"],
+            warmup_stable_decay,
+            parts["precision"],
+            strategy,
+        )
         before = None
         for record in records:
             weight = model.head.weight.detach().clone()
@@ -376,9 +386,13 @@ def save_one(tiny_config, tokenizer, folder, step=5, keep=2):
 def test_a_checkpoint_holds_what_it_says_and_nothing_half_written(tiny_config, tokenizer, tmp_path):
     place, model = save_one(tiny_config, tokenizer, tmp_path)
     assert {file.name for file in place.iterdir()} == {
-        "model.safetensors", "model.json", "tokenizer.json", "config.json",
-        "training_state.pt", "checksums.json",
-    }  # fmt: skip
+        "model.safetensors",
+        "model.json",
+        "tokenizer.json",
+        "config.json",
+        "training_state.pt",
+        "checksums.json",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000005"]
     again, its_tokenizer = load_model(tmp_path / "step-0000005")
     assert torch.equal(again.head.weight, model.head.weight) and not again.training

@@ -28,11 +28,14 @@ def print_plans(configs: dict[str, Callable[[], RunConfig]], console: Console) -
             refused.append(f"{name}: {error}")
             continue
         table.add_row(
-            name, f"{plan.parameters:,}", f"{plan.tokens_per_second:,.0f}",
-            f"{plan.tokens_seen() / 1e6:,.0f} M", f"{plan.tokens_per_parameter():,.1f}",
+            name,
+            f"{plan.parameters:,}",
+            f"{plan.tokens_per_second:,.0f}",
+            f"{plan.tokens_seen() / 1e6:,.0f} M",
+            f"{plan.tokens_per_parameter():,.1f}",
             f"{plan.memory / 2**30:.1f} GiB",
             "yes" if plan.fits else f"no (has {plan.available / 2**30:.1f} GiB)",
-        )  # fmt: skip
+        )
     console.print(table)
     for line in refused:
         console.print(line, soft_wrap=True)

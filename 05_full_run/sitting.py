@@ -188,8 +188,12 @@ def told_scores(scores: Scores) -> str:
 def entry_of(record: Record, run: Run) -> dict[str, float]:
     """A record as a line of metrics.jsonl."""
     return {
-        "step": record.step, "loss": record.loss,
+        "step": record.step,
+        "loss": record.loss,
         "bits_per_byte": bits_per_byte(record.loss, run.bytes_per_token),
-        "grad_norm": record.grad_norm, "skipped": record.skipped,
-        "lr_factor": record.lr_factor, "tokens": record.tokens, "seconds": record.seconds,
-    }  # fmt: skip
+        "grad_norm": record.grad_norm,
+        "skipped": record.skipped,
+        "lr_factor": record.lr_factor,
+        "tokens": record.tokens,
+        "seconds": record.seconds,
+    }

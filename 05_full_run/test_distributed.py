@@ -53,8 +53,11 @@ def train(processes: int, folder: Path, config: Path, *arguments: object) -> str
     done = subprocess.run(
         command(processes, "--config", config, "--out", folder, *arguments),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=400,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -133,8 +136,16 @@ def test_two_processes_lose_what_one_does(config_file, tmp_path):
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_muon_and_experts_train_in_two_processes(strategy, config_file, tmp_path):
     """Muon works in bfloat16, so its losses agree less closely than AdamW's."""
-    more = ("--train.optimizer", "muon", "--model.moe.n_experts", 2, "--model.tied_head", "true",
-            "--train.recompute", "true")  # fmt: skip
+    more = (
+        "--train.optimizer",
+        "muon",
+        "--model.moe.n_experts",
+        2,
+        "--model.tied_head",
+        "true",
+        "--train.recompute",
+        "true",
+    )
     train(1, tmp_path / "one", config_file, *more)
     train(2, tmp_path / "two", config_file, "--strategy", strategy, *more)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=5e-3)
@@ -170,9 +181,12 @@ def test_a_killed_process_ends_the_job_and_resume_goes_on(
     folder = tmp_path / "killed"
     start = command(2, "--config", config_file, "--out", folder, "--strategy", before, *longer)
     process = subprocess.Popen(
-        start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     while len(list_checkpoints(folder / "checkpoints")) < 2:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)

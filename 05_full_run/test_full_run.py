@@ -68,8 +68,11 @@ def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders, c
     full_run.main(["--config", str(config_file)])
     folder = folders / "tiny"
     assert {path.name for path in folder.iterdir()} == {
-        "checkpoints", "metrics.jsonl", "curves.png", "card.md",
-    }  # fmt: skip
+        "checkpoints",
+        "metrics.jsonl",
+        "curves.png",
+        "card.md",
+    }
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     entries = run_log.read_metrics(folder)
     assert [e["step"] for e in entries if "loss" in e] == list(range(1, 25))
@@ -196,8 +199,10 @@ def test_ctrl_c_in_a_real_process_saves_and_says_how_to_resume(config_file, tmp_
     command = [sys.executable, str(HERE / "full_run.py"), "--config", str(config_file)]
     process = subprocess.Popen(
         [*command, "--out", str(out), "--budget", "100000 steps"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -420,16 +425,22 @@ def test_an_unknown_config_lists_the_known_ones():
 def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(HERE / "full_run.py"), *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_help_explains_every_field(tmp_path):
     shown = " ".join(script("--help", cwd=tmp_path).stdout.split())
     for sentence in (
-        "blocks, one after another", "peak learning rate of muon", "how long to train",
-        "your own text, joined to the sources", "wavelengths run from",
-    ):  # fmt: skip
+        "blocks, one after another",
+        "peak learning rate of muon",
+        "how long to train",
+        "your own text, joined to the sources",
+        "wavelengths run from",
+    ):
         assert sentence in shown, sentence
 
 

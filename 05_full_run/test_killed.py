@@ -38,9 +38,11 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
     def start(folder: Path) -> subprocess.Popen:
         command = [sys.executable, str(SCRIPT), "--config", str(config), "--resume"]
         return subprocess.Popen(
-            [*command, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*command, "--out", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-        )  # fmt: skip
+        )
 
     moments, killed, folder = random.Random(0), 0, tmp_path / "killed"
     for _ in range(KILLS):

@@ -35,10 +35,12 @@ def clock() -> Clock:
 def run(clock, tiny_config) -> SimpleNamespace:
     """The parts of a run that its progress is read from, 1000 steps long."""
     return SimpleNamespace(
-        budget=Budget(steps=1000, clock=clock), model=SimpleNamespace(config=tiny_config),
-        bytes_per_token=1.0, device=torch.device("cpu"),
+        budget=Budget(steps=1000, clock=clock),
+        model=SimpleNamespace(config=tiny_config),
+        bytes_per_token=1.0,
+        device=torch.device("cpu"),
         precision=SimpleNamespace(dtype=torch.float32),
-    )  # fmt: skip
+    )
 
 
 def steps(run, clock, seconds=2.0, tokens=4096, losses=(2.0,) * 40, skipped=()):

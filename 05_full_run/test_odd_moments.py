@@ -150,8 +150,11 @@ def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.
 
     return subprocess.run(
         [sys.executable, str(SCRIPT), "--config", str(config_file), "--out", str(out), "--resume"],
-        capture_output=True, text=True, timeout=120, preexec_fn=limit,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limit,
+    )
 
 
 @pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
@@ -174,10 +177,18 @@ def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
 def test_a_folder_that_cannot_be_made_is_one_line(config_file, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--config", str(config_file), "--out",
-         str(tmp_path / "file" / "run")],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(SCRIPT),
+            "--config",
+            str(config_file),
+            "--out",
+            str(tmp_path / "file" / "run"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: cannot make the folder")
     assert done.stderr.count("\n") == 1
@@ -211,17 +222,23 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_its_log_anew(config
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--train.decay", "0"], ["--train.learning_rate", "-1"], ["--train.warmup", "1"],
-        ["--data.path_weight", ".nan"], ["--seed", "99999999999999999999999"],
-        ["--out", "x" * 5000], ["--config", "~nosuch/x.yaml"],
+        ["--train.decay", "0"],
+        ["--train.learning_rate", "-1"],
+        ["--train.warmup", "1"],
+        ["--data.path_weight", ".nan"],
+        ["--seed", "99999999999999999999999"],
+        ["--out", "x" * 5000],
+        ["--config", "~nosuch/x.yaml"],
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_one_line(wrong, config_file, tmp_path):
     out = [] if "--out" in wrong else ["--out", str(tmp_path / "run")]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--config", str(config_file), *out, *wrong],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
@@ -233,6 +250,12 @@ def test_two_sources_of_one_name_are_refused(config_file, tmp_path):
     sources = [{"spec": f"markdown:{tmp_path / folder / 'notes'}"} for folder in ("a", "b")]
     with pytest.raises(UserError, match="two sources are called markdown:notes"):
         full_run.main(
-            ["--config", str(config_file), "--data.sources", json.dumps(sources), "--out",
-             str(tmp_path / "run")]
-        )  # fmt: skip
+            [
+                "--config",
+                str(config_file),
+                "--data.sources",
+                json.dumps(sources),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )

@@ -17,8 +17,10 @@ from shared.training.trackers import numbers_of, open_tracker
 
 CONFIG = {
     "data": {"path": "/home/somebody/diary", "sources": [{"spec": "markdown:/home/somebody/n/"}]},
-    "train": {"batch_size": 16}, "out": None, "seed": 0,
-}  # fmt: skip
+    "train": {"batch_size": 16},
+    "out": None,
+    "seed": 0,
+}
 
 
 def entry(step: int, loss: float) -> dict:
@@ -104,9 +106,13 @@ def sittings(tmp_path_factory, listener) -> Path:
     environment |= {f"WANDB_{name}_DIR": str(home) for name in ("CACHE", "CONFIG", "DATA")}
     environment |= {"PYTHONPATH": str(Path(__file__).parent), "https_proxy": proxy}
     done = subprocess.run(
-        [sys.executable, "-c", TWO_SITTINGS, str(folder)], env=environment, cwd=home,
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", TWO_SITTINGS, str(folder)],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return folder
@@ -159,8 +165,10 @@ def test_wandb_offline_holds_the_numbers_and_the_public_config(sittings):
     assert config["train"] == {"batch_size": 16} and config["seed"] == 0
     assert rows[1]["loss"] == 2.0 and rows[1]["skipped"] == 1.0
     assert rows[4]["validation/text_notes"] == 1.5
-    assert all(set(row) <= {"loss", "skipped", "validation/text_notes", "_step", "_timestamp",
-                            "_runtime"} for row in rows)  # fmt: skip
+    assert all(
+        set(row) <= {"loss", "skipped", "validation/text_notes", "_step", "_timestamp", "_runtime"}
+        for row in rows
+    )
 
 
 def test_wandb_sittings_are_one_run_with_each_step_once(sittings):

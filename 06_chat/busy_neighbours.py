@@ -58,8 +58,10 @@ def main(arguments: list[str]) -> None:
     for name, (alone, beside) in rows.items():
         table.add_row(name, f"{alone:,.0f}", f"{beside:,.0f}", f"{beside / alone:.2f}")
     console = Console()
-    console.print(f"bytes a second · {model.count_parameters():,} parameters · torch "
-                  f"{torch.__version__} · {device_label(torch.device('cpu'))}")  # fmt: skip
+    console.print(
+        f"bytes a second · {model.count_parameters():,} parameters · torch "
+        f"{torch.__version__} · {device_label(torch.device('cpu'))}"
+    )
     console.print(table)
 
 

@@ -24,9 +24,15 @@ VARIANTS = {
     "window 23": {"window": 23},
     "window as long as the context": {"window": 24},
     "experts": {"moe": MoEConfig(n_experts=4)},
-    "everything": {"window": 4, "moe": MoEConfig(n_experts=4), "logit_cap": 9.0, "tied_head": True,
-                   "bias": True, "norm": NormConfig("layer", queries_and_keys=True)},
-}  # fmt: skip
+    "everything": {
+        "window": 4,
+        "moe": MoEConfig(n_experts=4),
+        "logit_cap": 9.0,
+        "tied_head": True,
+        "bias": True,
+        "norm": NormConfig("layer", queries_and_keys=True),
+    },
+}
 
 
 def build(fields: dict) -> Transformer:

@@ -73,10 +73,16 @@ def test_repetition_penalty_by_hand():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.5},
-        {"top_k": -1}, {"max_new_bytes": 0}, {"repetition_penalty": 0}, {"seed": -1},
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"max_new_bytes": 0},
+        {"repetition_penalty": 0},
+        {"seed": -1},
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SamplingSettings(**wrong)
@@ -357,8 +363,10 @@ def test_a_session_remembers_and_keeps_what_was_said_when_cut_short(wide_model, 
     assert next(pieces).text == "H" and next(pieces).text == "e"
     pieces.close()
     assert session.messages == [
-        Message("system", "Be brief."), Message("user", "hi"), Message("assistant", "He"),
-    ]  # fmt: skip
+        Message("system", "Be brief."),
+        Message("user", "hi"),
+        Message("assistant", "He"),
+    ]
     session.reset()
     assert session.messages == [Message("system", "Be brief.")]
     session.set_system("")
@@ -378,8 +386,11 @@ def checkpoint(tiny_config, tokenizer, tmp_path_factory) -> Path:
 def script(name: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(HERE / name), "--device", "cpu", *arguments],
-        input=stdin, capture_output=True, timeout=120, env=os.environ | {"PYTHONUTF8": "1"},
-    )  # fmt: skip
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"PYTHONUTF8": "1"},
+    )
 
 
 def test_piped_input_is_answered_line_by_line(checkpoint, tmp_path):
@@ -388,16 +399,26 @@ def test_piped_input_is_answered_line_by_line(checkpoint, tmp_path):
         f"hello\n/set temperature 0\n/system Be brief.\nwhat are you?\n/save {saved}\n/nonsense\n"
     )
     done = script(
-        "chat.py", "--checkpoint", str(checkpoint), "--seed", "1", "--max_new_bytes", "15",
+        "chat.py",
+        "--checkpoint",
+        str(checkpoint),
+        "--seed",
+        "1",
+        "--max_new_bytes",
+        "15",
         stdin=lines.encode(),
-    )  # fmt: skip
+    )
     shown = done.stdout.decode()
     assert done.returncode == 0, done.stderr.decode()
     assert shown.count("assistant: ") == 2 and "(temperature is now 0)" in shown
     assert "unknown command /nonsense" in done.stderr.decode()
     assert [m.role for m in parse(saved.read_text(errors="replace"))] == [
-        "system", "user", "assistant", "user", "assistant",
-    ]  # fmt: skip
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
 
 
 def test_bytes_that_are_not_utf8_are_read_and_kept(checkpoint):
@@ -410,9 +431,16 @@ def test_bytes_that_are_not_utf8_are_read_and_kept(checkpoint):
 
 def test_generate_explains_and_continues(checkpoint):
     done = script(
-        "generate.py", "--checkpoint", str(checkpoint), "--prompt", "abc", "--temperature", "0",
-        "--max_new_bytes", "12",
-    )  # fmt: skip
+        "generate.py",
+        "--checkpoint",
+        str(checkpoint),
+        "--prompt",
+        "abc",
+        "--temperature",
+        "0",
+        "--max_new_bytes",
+        "12",
+    )
     shown = done.stdout.decode()
     assert done.returncode == 0, done.stderr.decode()
     assert "cache, layer  (B, K, T, D) = (1, 2, 128, 8), 4 filled" in shown
@@ -421,9 +449,14 @@ def test_generate_explains_and_continues(checkpoint):
 
 def test_generate_interactive_reads_prompts_until_the_input_ends(checkpoint):
     done = script(
-        "generate.py", "--checkpoint", str(checkpoint), "--interactive", "--max_new_bytes", "5",
+        "generate.py",
+        "--checkpoint",
+        str(checkpoint),
+        "--interactive",
+        "--max_new_bytes",
+        "5",
         stdin=b"one\ntwo\n",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.count(b"bytes/s") == 2
 
@@ -438,10 +471,13 @@ def test_no_checkpoint_is_one_line(name, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("/set", "temperature 0"), ("/set top_k 5", "top_k is now 5"),
-        ("/set seed none", "seed is now none"), ("/help", "/reset"), ("/reset", "forgotten"),
+        ("/set", "temperature 0"),
+        ("/set top_k 5", "top_k is now 5"),
+        ("/set seed none", "seed is now none"),
+        ("/help", "/reset"),
+        ("/reset", "forgotten"),
     ],
-)  # fmt: skip
+)
 def test_commands_answer(line, message, wide_model, tokenizer):
     assert message in chat.command(ChatSession(wide_model, tokenizer, GREEDY), line)
 
@@ -449,10 +485,19 @@ def test_commands_answer(line, message, wide_model, tokenizer):
 @pytest.mark.parametrize(
     "line",
     [
-        "/set heat 3", "/set top_k x", "/set top_p 7", "/dance", "/save", "/save /dev/null/x",
-        "/save ~nosuch/x", "/save a\0b", "/save .", "/save /", "/save " + "x" * 300,
+        "/set heat 3",
+        "/set top_k x",
+        "/set top_p 7",
+        "/dance",
+        "/save",
+        "/save /dev/null/x",
+        "/save ~nosuch/x",
+        "/save a\0b",
+        "/save .",
+        "/save /",
+        "/save " + "x" * 300,
     ],
-)  # fmt: skip
+)
 def test_wrong_commands_are_refused_in_words(line, wide_model, tokenizer):
     with pytest.raises(UserError):
         chat.command(ChatSession(wide_model, tokenizer, GREEDY), line)

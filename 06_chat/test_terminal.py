@@ -43,10 +43,23 @@ class Terminal:
         self.master, slave = pty.openpty()
         environment = os.environ | {"COLUMNS": str(columns), "TERM": "dumb", "PYTHONUTF8": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPTS / "chat.py"), "--checkpoint", str(checkpoint),
-             "--device", "cpu", "--seed", "1", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                str(SCRIPTS / "chat.py"),
+                "--checkpoint",
+                str(checkpoint),
+                "--device",
+                "cpu",
+                "--seed",
+                "1",
+                *arguments,
+            ],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+        )
         os.close(slave)
         self.shown = ""
 
@@ -114,10 +127,20 @@ def test_a_narrow_terminal_still_shows_everything(talker):
 
 def run(name: str, checkpoint: Path, *arguments: str, stdin: bytes = b"", **environment: str):
     return subprocess.run(
-        [sys.executable, str(SCRIPTS / name), "--checkpoint", str(checkpoint), "--device", "cpu",
-         *arguments],
-        input=stdin, capture_output=True, timeout=120, env=os.environ | environment,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(SCRIPTS / name),
+            "--checkpoint",
+            str(checkpoint),
+            "--device",
+            "cpu",
+            *arguments,
+        ],
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+        env=os.environ | environment,
+    )
 
 
 def test_100_kilobytes_in_one_message_are_answered(talker):
@@ -176,10 +199,19 @@ def test_a_wrong_checkpoint_is_one_line(name, wrong, tiny_model, tokenizer, tmp_
 def test_a_reader_that_leaves_early_is_no_error(talker):
     """As in `generate.py | head -c 20`."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPTS / "generate.py"), "--checkpoint", str(talker),
-         "--device", "cpu", "--max_new_bytes", "3000"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(SCRIPTS / "generate.py"),
+            "--checkpoint",
+            str(talker),
+            "--device",
+            "cpu",
+            "--max_new_bytes",
+            "3000",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.read(20)
     process.stdout.close()
     errors = process.stderr.read().decode()

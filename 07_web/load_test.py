@@ -93,8 +93,10 @@ def own_server(checkpoint: str) -> Iterator[str]:
     script = Path(__file__).with_name("serve.py")
     process = subprocess.Popen(
         [sys.executable, str(script), "--checkpoint", checkpoint, "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         found = [word for word in process.stdout.readline().split() if word.startswith("http://")]
         if not found:
@@ -134,8 +136,10 @@ def ask(address: str, number: int, max_new_bytes: int) -> tuple[Outcome, float]:
     """Sends one seeded request; returns what became of it and the seconds to wait after it."""
     asked = {
         "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
-        "seed": number, "max_new_bytes": max_new_bytes, "stream": True,
-    }  # fmt: skip
+        "seed": number,
+        "max_new_bytes": max_new_bytes,
+        "stream": True,
+    }
     body, kind = json.dumps(asked).encode(), {"Content-Type": "application/json"}
     request, start = urllib.request.Request(f"{address}/chat", body, kind), time.monotonic()
     try:
@@ -163,8 +167,10 @@ def table(outcomes: list[Outcome], seconds: float) -> list[str]:
         ("other failures", str(len(outcomes) - len(good) - refused)),
     ]
     for name, label in (
-        ("first_byte", "to the first byte"), ("end", "to the end"), ("queue", "in the queue"),
-    ):  # fmt: skip
+        ("first_byte", "to the first byte"),
+        ("end", "to the end"),
+        ("queue", "in the queue"),
+    ):
         values = sorted(getattr(outcome, name) for outcome in good) or [0.0]
         rows.append((f"{label}, median s", f"{statistics.median(values):.3f}"))
         rows.append((f"{label}, p95 s", f"{values[int(0.95 * (len(values) - 1))]:.3f}"))

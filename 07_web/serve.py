@@ -86,21 +86,28 @@ def command_line() -> ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
     parser.add_argument(
-        "--allow-origin", action="append", default=[],
+        "--allow-origin",
+        action="append",
+        default=[],
         help="another site whose pages may chat, such as https://example.org; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--allowed-host", action="append", default=[],
+        "--allowed-host",
+        action="append",
+        default=[],
         help="a name under which browsers may come, such as example.org; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--behind-proxy", action="store_true",
+        "--behind-proxy",
+        action="store_true",
         help="believe X-Forwarded-For, -Proto, -Host and -Prefix; only where a proxy sets them",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--grace-seconds", type=float, default=30.0,
+        "--grace-seconds",
+        type=float,
+        default=30.0,
         help="longest time that SIGTERM leaves to replies in flight",
-    )  # fmt: skip
+    )
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
     return parser

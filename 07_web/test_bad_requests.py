@@ -17,20 +17,26 @@ from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 
 VALID = {
-    "messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "hi"},
-    ],
-    "temperature": 0.7, "top_k": 5, "top_p": 0.9, "repetition_penalty": 1.1,
-    "max_new_bytes": 3, "seed": 1, "stream": False,
-}  # fmt: skip
+    "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+    "temperature": 0.7,
+    "top_k": 5,
+    "top_p": 0.9,
+    "repetition_penalty": 1.1,
+    "max_new_bytes": 3,
+    "seed": 1,
+    "stream": False,
+}
 LIMITS = Limits(max_body_bytes=4000, max_messages=5, max_message_bytes=200, max_new_bytes=3)
 MEMORY_MAY_GROW = 500_000  # bytes in 900 requests; a leak of each one's body would be more
 
 leaves = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
     | st.sampled_from([10**400, 2**63, -1, math.nan, -math.inf, 1e-320, "user", "\ud800", "\x00"])
-)  # fmt: skip
+)
 anything = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=10), inner),
@@ -67,8 +73,10 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 deep = st.builds(
     lambda depth, a, b: a * depth + b"1" + b * depth,
-    st.integers(1, 1900), st.sampled_from([b"[", b'{"a":', b'{"messages":[']), st.just(b"]"),
-)  # fmt: skip
+    st.integers(1, 1900),
+    st.sampled_from([b"[", b'{"a":', b'{"messages":[']),
+    st.just(b"]"),
+)
 bodies = st.one_of(
     mutated().map(lambda asked: json.dumps(asked).encode()),
     anything.map(lambda value: json.dumps(value).encode()),
@@ -80,12 +88,22 @@ bodies = st.one_of(
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30)
 odd_headers = st.dictionaries(
     st.sampled_from(
-        ["Origin", "Host", "Content-Type", "Content-Encoding", "Accept", "Cookie", "Range",
-         "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-Proto"]
+        [
+            "Origin",
+            "Host",
+            "Content-Type",
+            "Content-Encoding",
+            "Accept",
+            "Cookie",
+            "Range",
+            "X-Forwarded-Host",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-Proto",
+        ]
     ),
     header_text | st.sampled_from(["null", "http://[", "-5", "gzip", "text/plain", "a" * 5000]),
     min_size=1,
-)  # fmt: skip
+)
 odd_methods = st.sampled_from(["GET", "PUT", "DELETE", "TRACE", "OPTIONS", "BREW"])
 odd_paths = st.sampled_from(["/chat/", "//chat", "/page/../web_app.py", "/page/%2e%2e/a", "/%00"])
 
@@ -107,9 +125,12 @@ def requests_to_try(count: int) -> list[dict[str, Any]]:
     tried: list[dict[str, Any]] = []
 
     @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None,
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(odd_requests())
     def collect(request: dict[str, Any]) -> None:
         tried.append(request)

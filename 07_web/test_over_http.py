@@ -159,9 +159,11 @@ def test_32_clients_at_once_get_exactly_what_each_gets_alone(tokenizer):
 
 def test_forwarded_headers_are_believed_only_behind_a_proxy(talker, tokenizer):
     forwarded = {
-        "Origin": "https://site.example", "X_Forwarded_Host": "site.example",
-        "X_Forwarded_Proto": "https", "X_Forwarded_Prefix": "/llm",
-    }  # fmt: skip
+        "Origin": "https://site.example",
+        "X_Forwarded_Host": "site.example",
+        "X_Forwarded_Proto": "https",
+        "X_Forwarded_Prefix": "/llm",
+    }
     for behind_proxy in (True, False):
         app = create_app(talker, tokenizer, behind_proxy=behind_proxy)
         app.add_url_rule("/where", view_func=lambda: url_for("page", _external=True))

@@ -91,9 +91,14 @@ def contrast(one: str, other: str) -> float:
 
 
 PAIRS = [
-    ("ink", "paper"), ("quiet", "paper"), ("ink", "user"), ("ink", "model"), ("quiet", "model"),
-    ("bad", "paper"), ("on-accent", "accent"),
-]  # fmt: skip
+    ("ink", "paper"),
+    ("quiet", "paper"),
+    ("ink", "user"),
+    ("ink", "model"),
+    ("quiet", "model"),
+    ("bad", "paper"),
+    ("on-accent", "accent"),
+]
 
 
 def test_contrast_by_hand():

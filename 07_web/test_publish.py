@@ -125,8 +125,12 @@ def run(make_run, tokenizer) -> Path:
 def test_exactly_what_may_be_published_is_gathered(run, tmp_path, capsys):
     publish.main([str(run), "--out", str(tmp_path / "public")])
     assert {path.name for path in (tmp_path / "public").iterdir()} == {
-        "model.safetensors", "model.json", "tokenizer.json", "card.md", "curves.png",
-    }  # fmt: skip
+        "model.safetensors",
+        "model.json",
+        "tokenizer.json",
+        "card.md",
+        "curves.png",
+    }
     everything = b"".join(path.read_bytes() for path in (tmp_path / "public").iterdir())
     assert str(tmp_path).encode() not in everything
     assert "card.md" in capsys.readouterr().out

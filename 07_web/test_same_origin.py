@@ -91,8 +91,17 @@ def test_only_chat_and_health_are_shared(friendly):
 
 
 OWN = ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "[::1]", "[::1]:8000"]
-REBOUND = ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost@evil.example",
-           "evil.example@localhost", "[::1", "127.0.0.1.evil.example", "a b", ""]  # fmt: skip
+REBOUND = [
+    "evil.example",
+    "evil.example:8000",
+    "localhost.evil.example",
+    "localhost@evil.example",
+    "evil.example@localhost",
+    "[::1",
+    "127.0.0.1.evil.example",
+    "a b",
+    "",
+]
 OPEN = {"bound_to": "0.0.0.0"}
 PROXY = {"behind_proxy": True}
 NAMED = {"allowed_host": ["Box.lan", "fe80::1"]}

@@ -70,9 +70,16 @@ def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
 
 def test_limits_and_origins_come_from_the_command_line(checkpoint):
     more = [
-        "--limits.max_messages", "1", "--allow-origin", "https://a.org",
-        "--allow-origin", "https://b.org", "--behind-proxy", "--allowed-host", "c.org",
-    ]  # fmt: skip
+        "--limits.max_messages",
+        "1",
+        "--allow-origin",
+        "https://a.org",
+        "--allow-origin",
+        "https://b.org",
+        "--behind-proxy",
+        "--allowed-host",
+        "c.org",
+    ]
     with running(checkpoint, *more) as (_, address):
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(address, {"messages": HI * 2})
@@ -91,10 +98,12 @@ def test_limits_and_origins_come_from_the_command_line(checkpoint):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--limits.concurrent", "0"), ("--limits.queue_length", "-1"), ("--allow-origin", "*"),
+        ("--limits.concurrent", "0"),
+        ("--limits.queue_length", "-1"),
+        ("--allow-origin", "*"),
         ("--allowed-host", "a.org:80"),
     ],
-)  # fmt: skip
+)
 def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(option, value, checkpoint):
     with pytest.raises(UserError):
         serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", option, value])
@@ -109,15 +118,23 @@ def test_a_number_that_is_no_port_is_refused(port):
 def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(HERE / "load_test.py"), *arguments],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_the_load_test_counts_every_request_once(checkpoint):
     done = run_load_test(
-        "--checkpoint", str(checkpoint), "--clients", "4", "--requests", "12",
-        "--max_new_bytes", "20",
-    )  # fmt: skip
+        "--checkpoint",
+        str(checkpoint),
+        "--clients",
+        "4",
+        "--requests",
+        "12",
+        "--max_new_bytes",
+        "20",
+    )
     assert done.returncode == 0, done.stderr
     rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "-")
     assert rows["requests"] == "12"
@@ -128,10 +145,13 @@ def test_the_load_test_counts_every_request_once(checkpoint):
 @pytest.mark.parametrize(
     "address",
     [
-        "http://example.org", "http://10.0.0.1:80", "http://127.0.0.1@example.org", "https://[::1",
+        "http://example.org",
+        "http://10.0.0.1:80",
+        "http://127.0.0.1@example.org",
+        "https://[::1",
         "http://127.0.0.1:99999",
     ],
-)  # fmt: skip
+)
 def test_the_load_test_refuses_targets_that_are_not_this_machine(address):
     with pytest.raises(UserError, match="is no address on this machine"):
         load_test.main(["--address", address])

@@ -198,11 +198,13 @@ def test_health_tells_about_the_model_its_limits_and_its_defaults(model, tokeniz
         "status": "ok",
         "model": {"parameters": 7},
         "limits": {
-            "max_body_bytes": 256_000, "max_messages": 3, "max_message_bytes": 16_000,
+            "max_body_bytes": 256_000,
+            "max_messages": 3,
+            "max_message_bytes": 16_000,
             "max_new_bytes": 200,
         },
         "defaults": asdict(defaults) | {"max_new_bytes": 200},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("said", ["", " ", "\n"])

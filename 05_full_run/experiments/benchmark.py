@@ -28,14 +28,7 @@ from benchmark_contenders import (
     generation_rounds,
     in_own_process,
 )
-from benchmark_results import (
-    Row,
-    facts_of,
-    mfu,
-    ratio_of,
-    rich_table,
-    write_results,
-)
+from benchmark_results import Row, facts_of, mfu, ratio_of, rich_table, write_results
 from compare import refuse_in_one_line
 from comparison_jobs import read_config
 from rich.console import Console
@@ -91,12 +84,12 @@ def main(arguments: list[str]) -> None:
 def options_parser() -> ArgumentParser:
     """The options; mistakes are `UserError`s, and what is not known here is for the run."""
     parser = ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False,
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
         epilog="Every other option, such as --device cpu or --seed 1, is one of full_run.py.",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--only",
-        help=f"some of {','.join(SECTIONS)}; none: all, loss if --until, profile on a CPU",
+        "--only", help=f"some of {','.join(SECTIONS)}; none: all, loss if --until, profile on a CPU"
     )
     parser.add_argument("--config", help="name or .yaml file of a run's config")
     parser.add_argument("--preset", choices=PRESETS, help="sizes of the model (small)")
@@ -108,9 +101,11 @@ def options_parser() -> ArgumentParser:
     parser.add_argument("--baseline", metavar="COMMAND", help="trains, and prints its progress")
     parser.add_argument("--baseline-folder", metavar="FOLDER", help="where to run it")
     parser.add_argument(
-        "--baseline-pattern", default=NANOGPT_LINE, metavar="REGEX",
+        "--baseline-pattern",
+        default=NANOGPT_LINE,
+        metavar="REGEX",
         help="finds a step: group ms or seconds (of a step) or rate (tokens/s); none: nanoGPT's",
-    )  # fmt: skip
+    )
     parser.add_argument("--baseline-tokens", type=int, help="in a step of it; none: as in ours")
     parser.add_argument("--baseline-warmup", type=int, default=2, help="steps not counted (2)")
     parser.add_argument("--out", metavar="FILE.md", help="write the table here, JSON beside it")

@@ -189,10 +189,15 @@ def baseline_turn(baseline: Baseline, steps: int) -> Turn:
     told, last = [], "it wrote nothing"
     try:
         process = subprocess.Popen(
-            shlex.split(baseline.command), cwd=baseline.folder, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
+            shlex.split(baseline.command),
+            cwd=baseline.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"the baseline does not start: {error}") from error
     with process:

@@ -122,4 +122,4 @@ def facts_of(config: RunConfig, command: str, load: tuple[float, ...]) -> dict[s
         f"{config.precision}; load average {before:.1f} before, {after:.1f} after",
         "versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
         "seed": str(config.seed),
-    }  # fmt: skip
+    }

@@ -52,10 +52,11 @@ def main(arguments: list[str]) -> None:
 def options_parser(description: str) -> ArgumentParser:
     """The options of a comparison; its mistakes are `UserError`s."""
     parser = ArgumentParser(
-        description=description, allow_abbrev=False,
+        description=description,
+        allow_abbrev=False,
         epilog="Every other option, such as --data.path FILE, goes to each run as it is: "
         "see full_run.py --help.",
-    )  # fmt: skip
+    )
     many = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("--config", **many, help="names or .yaml files to start from")
     parser.add_argument("--vary", **many, help="field=a,b or field=[log:]low..high; joined, a grid")

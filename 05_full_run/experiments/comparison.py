@@ -47,14 +47,19 @@ def read_row(folder: Path, variant: str, overrides: dict[str, str], seed: int) -
     pace = median(b - a for a, b in zip([0.0, *seconds], seconds, strict=False))
     validation = next(e["validation"] for e in reversed(entries) if e.get("validation"))
     return {
-        "variant": variant, "overrides": overrides, "seed": seed,
+        "variant": variant,
+        "overrides": overrides,
+        "seed": seed,
         "parameters": load_weights(find_checkpoint(folder)).count_parameters(),
-        "steps": steps[-1]["step"], "tokens": sum(entry["tokens"] for entry in steps),
+        "steps": steps[-1]["step"],
+        "tokens": sum(entry["tokens"] for entry in steps),
         "seconds": seconds[-1],
         "tokens_per_second": steps[-1]["tokens"] / max(pace, 1e-9),
-        "validation": validation, "bits_per_byte": mean(validation.values()),
-        "curve": curve, **machine_of(folder),
-    }  # fmt: skip
+        "validation": validation,
+        "bits_per_byte": mean(validation.values()),
+        "curve": curve,
+        **machine_of(folder),
+    }
 
 
 def curve_of(entries: list[dict[str, Any]]) -> list[dict[str, float]]:

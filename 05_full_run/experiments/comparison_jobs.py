@@ -63,8 +63,12 @@ class Job:
     def failed_row(self, reason: str) -> Row:
         """A row with a reason instead of numbers, and no folder of its owner in it."""
         public, fields = without_folders(" ".join(reason.split())), self._overrides()
-        return {"variant": self.variant.name, "overrides": fields, "seed": self.seed,
-                "failed": public}  # fmt: skip
+        return {
+            "variant": self.variant.name,
+            "overrides": fields,
+            "seed": self.seed,
+            "failed": public,
+        }
 
     def _overrides(self) -> dict[str, str]:
         return without_folders(self.variant.overrides)
@@ -159,9 +163,11 @@ def train(job: Job, show: Show, stopped: Callable[[], bool]) -> str | None:
         begin = log.tell()
         process = subprocess.Popen(
             [sys.executable, str(SCRIPT), *job.arguments],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # or the terminal's Ctrl-C would reach it beside ours
-        )  # fmt: skip
+        )
         try:
             told = False
             while process.poll() is None:

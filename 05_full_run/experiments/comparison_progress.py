@@ -20,9 +20,11 @@ TAIL = 8192  # bytes at the end of a log that hold its last lines
 def progress_bar(total: int, console: Console) -> Iterator[Show]:
     """A bar over `total` runs; yields the function that moves it by what a job has logged."""
     columns = (
-        TextColumn("{task.completed:.1f} of {task.total} runs"), BarColumn(bar_width=8),
-        TimeRemainingColumn(compact=True), TextColumn("left · {task.description}"),
-    )  # fmt: skip
+        TextColumn("{task.completed:.1f} of {task.total} runs"),
+        BarColumn(bar_width=8),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left · {task.description}"),
+    )
     begun: list[Path] = []
     with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
         task = progress.add_task("", total=total, visible=total > 0)
@@ -44,9 +46,11 @@ def progress_of(job: Job) -> tuple[float, str]:
         return float(job.finished), ""
     first, last = records[0], records[-1]
     budget = parse_budget(job.budget)
-    share = last["step"] / budget.total_steps if budget.total_steps else (
-        last["seconds"] / budget.total_seconds
-    )  # fmt: skip
+    share = (
+        last["step"] / budget.total_steps
+        if budget.total_steps
+        else (last["seconds"] / budget.total_seconds)
+    )
     rate = (len(records) - 1) * last["tokens"] / max(last["seconds"] - first["seconds"], 1e-9)
     words = f" · {last['bits_per_byte']:.2f} bits/byte · {rate / 1e3:.1f}k tokens/s"
     return min(1.0, share), words

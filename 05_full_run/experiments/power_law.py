@@ -129,9 +129,12 @@ def descend(missed: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """Where L-BFGS ends from `start`."""
     unknowns = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [unknowns], max_iter=400, tolerance_grad=1e-10, tolerance_change=1e-14,
+        [unknowns],
+        max_iter=400,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -61,10 +61,11 @@ def main(arguments: list[str]) -> None:
 def scaling_parser() -> ArgumentParser:
     """The options; its mistakes are `UserError`s."""
     parser = ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False,
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
         epilog="Every other option, such as --data.path FILE, goes to each run as it is: "
         "see full_run.py --help.",
-    )  # fmt: skip
+    )
     parser.add_argument("--config", help="name or .yaml file of the config to start from")
     parser.add_argument("--sizes", help="layers x width to train, such as 2x64,3x96,4x128")
     parser.add_argument("--tokens", help="how many for each of them, such as 0.5M,1M,2M")
@@ -125,10 +126,12 @@ def read_points(path: str | None) -> list[Point]:
     try:
         entries = json.loads(user_path(path).read_text(encoding="utf-8"))
         points = [
-            Point(*(float(e[name]) for name in ("parameters", "tokens", "bits_per_byte")),
-                  float(e.get("tokens_per_second") or 0) or None)
+            Point(
+                *(float(e[name]) for name in ("parameters", "tokens", "bits_per_byte")),
+                float(e.get("tokens_per_second") or 0) or None,
+            )
             for e in entries
-        ]  # fmt: skip
+        ]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

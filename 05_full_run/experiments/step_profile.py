@@ -33,9 +33,11 @@ def step_shares(config: RunConfig, steps: int) -> dict[str, float]:
     is `REST`. The profiler slows Python, so that is an upper bound.
     """
     parts = [
-        (loop, "cross_entropy", LOSS), (Batches, "__next__", DATA),
-        (Precision, "clip", OPTIMIZER), (Precision, "step", OPTIMIZER),
-    ]  # fmt: skip
+        (loop, "cross_entropy", LOSS),
+        (Batches, "__next__", DATA),
+        (Precision, "clip", OPTIMIZER),
+        (Precision, "step", OPTIMIZER),
+    ]
     with ExitStack() as labels:
         for owner, name, group in parts:
             labelled = record_function(LABEL + group)(getattr(owner, name))

@@ -101,13 +101,15 @@ def test_an_operation_belongs_to_what_called_it():
 
 
 def test_the_loss_has_its_backward_pass_and_no_other_operation_has():
-    seconds = step_profile.group_seconds([
-        (["aten::mm"], 6, 6, 5e6),
-        (["aten::exp", "benchmark: loss"], -1, 7, 1e6),
-        (["aten::mul", "autograd::engine::evaluate_function: ExpBackward0"], 7, -1, 2e6),
-        (["aten::mm", "autograd::engine::evaluate_function: MmBackward0"], 6, -1, 4e6),
-        (["aten::mul"], 7, 7, 8e6),  # forward, and not under the label
-    ])  # fmt: skip
+    seconds = step_profile.group_seconds(
+        [
+            (["aten::mm"], 6, 6, 5e6),
+            (["aten::exp", "benchmark: loss"], -1, 7, 1e6),
+            (["aten::mul", "autograd::engine::evaluate_function: ExpBackward0"], 7, -1, 2e6),
+            (["aten::mm", "autograd::engine::evaluate_function: MmBackward0"], 6, -1, 4e6),
+            (["aten::mul"], 7, 7, 8e6),  # forward, and not under the label
+        ]
+    )
     assert (seconds["loss"], seconds["matrix products"]) == (3.0, 9.0)
     assert seconds[step_profile.NORMS_AND_ACTIVATIONS] == 8.0
 
@@ -236,10 +238,20 @@ def test_one_run_gives_one_table_on_screen_in_markdown_and_in_json(
     benchmark.main([*arguments, *given, "--out", str(out)])
     shown, table = capsys.readouterr().out, out.read_text()
     for name in (
-        "ours, bfloat16, AdamW", "ours, bfloat16, Muon", "ours, float32, AdamW", "baseline",
-        "transformers, float32", "transformers, bfloat16", "ours, KV cache", "ours, no cache",
-        "transformers generate", "attention", "Python and bookkeeping", "load average", "seed",
-    ):  # fmt: skip
+        "ours, bfloat16, AdamW",
+        "ours, bfloat16, Muon",
+        "ours, float32, AdamW",
+        "baseline",
+        "transformers, float32",
+        "transformers, bfloat16",
+        "ours, KV cache",
+        "ours, no cache",
+        "transformers generate",
+        "attention",
+        "Python and bookkeeping",
+        "load average",
+        "seed",
+    ):
         assert name in shown and name in table, name
     assert str(tmp_path) not in table and sys.executable not in table
     rows = {row["who"]: row for row in json.loads(out.with_suffix(".json").read_text())["rows"]}

@@ -134,9 +134,19 @@ def test_a_variant_that_fails_is_reported_and_the_others_still_train(config_file
     out = tmp_path / "out"
     lost = tmp_path / "nowhere" / "lost.txt"
     compare.main(
-        ["--config", str(config_file), "--variant", f"lost: data.path={lost}",
-         "--variant", "odd: model.n_heads=5", "--variant", "good:", "--out", str(out)]
-    )  # fmt: skip
+        [
+            "--config",
+            str(config_file),
+            "--variant",
+            f"lost: data.path={lost}",
+            "--variant",
+            "odd: model.n_heads=5",
+            "--variant",
+            "good:",
+            "--out",
+            str(out),
+        ]
+    )
     failed, odd, good = rows_in(out)
     assert failed["failed"] == "no such file or folder: lost.txt"
     assert "does not divide into n_heads 5" in odd["failed"] and good["bits_per_byte"] < 8
@@ -170,9 +180,11 @@ def test_a_grid_is_every_combination_in_order():
     axes = [read_vary("model.d_model=8,16"), read_vary("train.optimizer=muon,adamw")]
     named = expand(axes, None, 0)
     assert [label for label, _ in named] == [
-        "d_model=8,optimizer=muon", "d_model=8,optimizer=adamw",
-        "d_model=16,optimizer=muon", "d_model=16,optimizer=adamw",
-    ]  # fmt: skip
+        "d_model=8,optimizer=muon",
+        "d_model=8,optimizer=adamw",
+        "d_model=16,optimizer=muon",
+        "d_model=16,optimizer=adamw",
+    ]
     assert named[1][1] == {"model.d_model": "8", "train.optimizer": "adamw"}
 
 
@@ -187,8 +199,9 @@ def test_fields_of_a_named_variant_change_together():
 def test_commas_inside_brackets_separate_nothing():
     choices = read_vary("data.sources=[{spec: primer, weight: 1}],[]")
     assert [fields["data.sources"] for _, fields in choices] == [
-        "[{spec: primer, weight: 1}]", "[]",
-    ]  # fmt: skip
+        "[{spec: primer, weight: 1}]",
+        "[]",
+    ]
 
 
 def test_a_random_search_draws_different_members_and_more_draws_begin_with_fewer():
@@ -235,10 +248,21 @@ def test_tokens_become_steps_of_the_config():
 def row(variant: str, seed: int, bits: float, **more) -> dict:
     curve = [{"step": 1, "tokens": 5, "seconds": s, "bits_per_byte": bits} for s in (1.0, 2.0)]
     return {
-        "variant": variant, "overrides": {}, "seed": seed, "parameters": 1000, "steps": 3,
-        "tokens": 500, "seconds": 2.0, "tokens_per_second": 250.0, "validation": {"t": bits},
-        "bits_per_byte": bits, "curve": curve, "device": "cpu", "versions": "torch 2", **more,
-    }  # fmt: skip
+        "variant": variant,
+        "overrides": {},
+        "seed": seed,
+        "parameters": 1000,
+        "steps": 3,
+        "tokens": 500,
+        "seconds": 2.0,
+        "tokens_per_second": 250.0,
+        "validation": {"t": bits},
+        "bits_per_byte": bits,
+        "curve": curve,
+        "device": "cpu",
+        "versions": "torch 2",
+        **more,
+    }
 
 
 def test_the_table_holds_means_spread_and_the_difference_to_the_first(tmp_path):
@@ -349,7 +373,10 @@ def test_a_broken_results_file_is_refused(tmp_path):
 def test_the_script_ends_with_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(
         [sys.executable, compare.__file__, "--config", "quick", "--budget", "soon"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: budget 'soon'") and done.stderr.count("\n") == 1

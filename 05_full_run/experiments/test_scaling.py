@@ -29,8 +29,12 @@ def found() -> PowerLaw:
 
 @pytest.fixture
 def points_file(tmp_path: Path) -> str:
-    names = {"parameters": "parameters", "tokens": "tokens", "loss": "bits_per_byte",
-             "tokens_per_second": "tokens_per_second"}  # fmt: skip
+    names = {
+        "parameters": "parameters",
+        "tokens": "tokens",
+        "loss": "bits_per_byte",
+        "tokens_per_second": "tokens_per_second",
+    }
     entries = [{new: getattr(p, old) for old, new in names.items()} for p in points()]
     (tmp_path / "points.json").write_text(json.dumps(entries))
     return str(tmp_path / "points.json")
@@ -126,11 +130,19 @@ def test_it_trains_the_sizes_itself_through_a_comparison(tmp_path, monkeypatch, 
         n = 1e5 * int(job.variant.overrides["model.n_layers"])
         d = 4096.0 * int(job.budget.split()[0])
         return {
-            "variant": job.variant.name, "overrides": {}, "seed": 0, "parameters": n, "tokens": d,
-            "bits_per_byte": KNOWN.loss(n, d), "tokens_per_second": 1e4, "seconds": 1.0,
-            "validation": {"t": 1.0}, "device": "cpu", "versions": "torch",
+            "variant": job.variant.name,
+            "overrides": {},
+            "seed": 0,
+            "parameters": n,
+            "tokens": d,
+            "bits_per_byte": KNOWN.loss(n, d),
+            "tokens_per_second": 1e4,
+            "seconds": 1.0,
+            "validation": {"t": 1.0},
+            "device": "cpu",
+            "versions": "torch",
             "curve": [{"step": 1, "tokens": d, "seconds": 1.0, "bits_per_byte": 2.0}],
-        }  # fmt: skip
+        }
 
     monkeypatch.setattr(compare, "train", train)
     monkeypatch.setattr(compare.Job, "row", row)

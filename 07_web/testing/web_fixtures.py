@@ -15,8 +15,15 @@ from shared.text.tokenizer import END_OF_TEXT
 from shared.training.checkpoint import save_checkpoint
 
 # Chromium asks its maker's hosts for updates unless told not to.
-FLAGS = ["--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run", "--disable-quic", "--disable-gpu", "--no-sandbox"]  # fmt: skip
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+    "--disable-gpu",
+    "--no-sandbox",
+]
 
 
 @pytest.fixture(scope="module")

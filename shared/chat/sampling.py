@@ -34,9 +34,12 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         limits = {
-            "temperature": (0, 10), "top_k": (0, math.inf), "top_p": (1e-6, 1),
-            "repetition_penalty": (0.1, 10), "max_new_bytes": (1, 1_000_000),
-        }  # fmt: skip
+            "temperature": (0, 10),
+            "top_k": (0, math.inf),
+            "top_p": (1e-6, 1),
+            "repetition_penalty": (0.1, 10),
+            "max_new_bytes": (1, 1_000_000),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:  # NaN compares False, so it is refused too

@@ -140,10 +140,11 @@ def _llama_settings(config: ModelConfig, family: str) -> dict[str, Any]:
     only = {
         "llama": {"attention_bias": config.bias, "mlp_bias": config.bias},
         "mixtral": {
-            "num_local_experts": config.moe.n_experts, "num_experts_per_tok": config.moe.top_k,
+            "num_local_experts": config.moe.n_experts,
+            "num_experts_per_tok": config.moe.top_k,
         },
         "qwen3": {"use_sliding_window": config.window is not None, "max_window_layers": 0},
-    }  # fmt: skip
+    }
     return {
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_width,
@@ -165,13 +166,19 @@ def _demand(theirs: Any, **expected: Any) -> None:
 
 def _read_gpt2(theirs: Any) -> dict[str, Any]:
     _demand(
-        theirs, activation_function="gelu_new", scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False, add_cross_attention=False,
-    )  # fmt: skip
+        theirs,
+        activation_function="gelu_new",
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+        add_cross_attention=False,
+    )
     return {
-        "d_ff": theirs.n_inner, "positions": "learned", "activation": "gelu", "bias": True,
+        "d_ff": theirs.n_inner,
+        "positions": "learned",
+        "activation": "gelu",
+        "bias": True,
         "norm": NormConfig("layer", theirs.layer_norm_epsilon),
-    }  # fmt: skip
+    }
 
 
 def _read_llama(theirs: Any) -> dict[str, Any]:
@@ -189,11 +196,13 @@ def _read_llama(theirs: Any) -> dict[str, Any]:
     kinds = getattr(theirs, "layer_types", None) or [None]
     _demand(theirs, layer_types=[kinds[0]] * len(kinds))
     fields = {
-        "n_kv_heads": theirs.num_key_value_heads, "d_ff": theirs.intermediate_size, "bias": bias,
+        "n_kv_heads": theirs.num_key_value_heads,
+        "d_ff": theirs.intermediate_size,
+        "bias": bias,
         "window": getattr(theirs, "sliding_window", None),
         "norm": NormConfig("rms", theirs.rms_norm_eps, theirs.model_type == "qwen3"),
         "rope": RopeConfig(rope["rope_theta"], **scaling),
-    }  # fmt: skip
+    }
     if theirs.model_type == "mixtral":
         fields["moe"] = MoEConfig(theirs.num_local_experts, theirs.num_experts_per_tok)
     return fields

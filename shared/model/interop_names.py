@@ -41,8 +41,9 @@ class Row:
 def name_table(config: ModelConfig, family: str) -> Iterator[Row]:
     """One row for each tensor of their class; `family` is a key of `interop.CLASSES`."""
     gpt2 = family == "gpt2"
-    yield Row("transformer.wte.weight" if gpt2 else "model.embed_tokens.weight",
-              ("embedding.weight",))  # fmt: skip
+    yield Row(
+        "transformer.wte.weight" if gpt2 else "model.embed_tokens.weight", ("embedding.weight",)
+    )
     for index in range(config.n_layers):
         block = f"blocks.{index}."
         if gpt2:
@@ -58,8 +59,10 @@ def name_table(config: ModelConfig, family: str) -> Iterator[Row]:
 
 def _llama_block(config: ModelConfig, ours: str, theirs: str) -> Iterator[Row]:
     kinds = ("weight", "bias") if config.bias else ("weight",)
-    matrices = {f"attention.{part}": f"self_attn.{part[0]}_proj"
-                for part in ("query", "key", "value", "output")}  # fmt: skip
+    matrices = {
+        f"attention.{part}": f"self_attn.{part[0]}_proj"
+        for part in ("query", "key", "value", "output")
+    }
     if config.moe.n_experts == 1:
         matrices |= {f"feedforward.{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
     for our_part, their_part in matrices.items():

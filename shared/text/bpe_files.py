@@ -61,9 +61,17 @@ def write_tokenizers_json(tokenizer: BPETokenizer, path: str | Path) -> None:
     shown = [show(token) for token in tokenizer.vocabulary]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     special = [
-        {"id": number, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True} for name, number in tokenizer.special.items()
-    ]  # fmt: skip
+        {
+            "id": number,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for name, number in tokenizer.special.items()
+    ]
     content = {
         "version": "1.0",
         "added_tokens": special,

@@ -10,13 +10,7 @@ from statistics import median
 
 import torch
 
-from shared.device import (
-    peak_memory,
-    pick_device,
-    steady_threads,
-    synchronize,
-    total_memory,
-)
+from shared.device import peak_memory, pick_device, steady_threads, synchronize, total_memory
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
@@ -114,10 +108,15 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 8.0) -> Pl
 
     def seconds(micro_batches: int) -> float:
         records = train(
-            model, optimizers, iter(lambda: (ids[:, :-1], ids[:, 1:]), None),
-            Budget(steps=steps + 1), build_schedule(config.train), precision,
-            OneProcess(device, micro_batches), Clipping(config.train.max_grad_norm),
-        )  # fmt: skip
+            model,
+            optimizers,
+            iter(lambda: (ids[:, :-1], ids[:, 1:]), None),
+            Budget(steps=steps + 1),
+            build_schedule(config.train),
+            precision,
+            OneProcess(device, micro_batches),
+            Clipping(config.train.max_grad_norm),
+        )
         return _median_step(records, device, patience)
 
     with steady_threads(torch.no_grad()(lambda: model(ids[:1, :-1].to(device))), 1.0, rounds=2):

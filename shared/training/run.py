@@ -33,12 +33,7 @@ from shared.training.precision import Precision, pick_dtype
 from shared.training.processes import pick_strategy
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_log import rewind_metrics
-from shared.training.run_parts import (
-    build_batches,
-    build_optimizers,
-    build_schedule,
-    model_for,
-)
+from shared.training.run_parts import build_batches, build_optimizers, build_schedule, model_for
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
@@ -75,19 +70,29 @@ class Run:
             model = compiled_or_eager(model, *sizes, self.precision, tell)
             self.budget.spend(time.monotonic() - begun)
         return {
-            "model": model, "optimizers": self.optimizers, "batches": self.batches,
-            "budget": self.budget, "schedule": build_schedule(settings),
-            "precision": self.precision, "strategy": self.strategy, "clipping": self.clipping,
-        }  # fmt: skip
+            "model": model,
+            "optimizers": self.optimizers,
+            "batches": self.batches,
+            "budget": self.budget,
+            "schedule": build_schedule(settings),
+            "precision": self.precision,
+            "strategy": self.strategy,
+            "clipping": self.clipping,
+        }
 
     def save(self) -> Path:
         """Writes a checkpoint of this moment, the main process for all; returns its folder."""
         begun = self.strategy.clock()
         config = asdict(self.config) | {"corpora": self.corpus_hashes()}
         place = save_checkpoint(
-            self.folder / "checkpoints", self.budget.step, self.strategy.whole(self.model),
-            self.tokenizer, config, self._parts(), self.config.train.keep,
-        )  # fmt: skip
+            self.folder / "checkpoints",
+            self.budget.step,
+            self.strategy.whole(self.model),
+            self.tokenizer,
+            config,
+            self._parts(),
+            self.config.train.keep,
+        )
         self.strategy.barrier()
         self.save_seconds = self.strategy.clock() - begun
         return place
@@ -228,8 +233,16 @@ def build_run(
     precision = Precision(device, strategy.same(pick_dtype(config.precision, device)))
     model = strategy.wrap(model, precision)
     return Run(
-        config=config, folder=Path(folder), device=device, tokenizer=tokenizer, corpora=corpora,
-        model=model, optimizers=build_optimizers(model, config.train),
-        batches=build_batches(corpora, config), budget=budget, precision=precision,
-        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above), strategy=strategy,
-    )  # fmt: skip
+        config=config,
+        folder=Path(folder),
+        device=device,
+        tokenizer=tokenizer,
+        corpora=corpora,
+        model=model,
+        optimizers=build_optimizers(model, config.train),
+        batches=build_batches(corpora, config),
+        budget=budget,
+        precision=precision,
+        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
+        strategy=strategy,
+    )

@@ -19,9 +19,16 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Where a run happens and how often it looks, not what it learns: may differ between sittings.
 FREE_TO_CHANGE = {
-    "device", "strategy", "out", "train.recompute", "train.evaluations", "train.evaluation_windows",
-    "train.save_minutes", "train.keep", "track",
-}  # fmt: skip
+    "device",
+    "strategy",
+    "out",
+    "train.recompute",
+    "train.evaluations",
+    "train.evaluation_windows",
+    "train.save_minutes",
+    "train.keep",
+    "track",
+}
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,14 @@ class TrainConfig:
         if self.skip_above is not None and not self.skip_above > 1:
             raise UserError(f"train.skip_above is {self.skip_above}; it must be above 1, or none")
         ranges = {
-            "learning_rate": (0, 10), "muon_learning_rate": (0, 10), "weight_decay": (0, 10),
-            "warmup": (0, 0.9), "decay": (0.01, 1), "max_grad_norm": (1e-6, 1e9),
+            "learning_rate": (0, 10),
+            "muon_learning_rate": (0, 10),
+            "weight_decay": (0, 10),
+            "warmup": (0, 0.9),
+            "decay": (0.01, 1),
+            "max_grad_norm": (1e-6, 1e9),
             "save_minutes": (0, 1e6),
-        }  # fmt: skip
+        }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:  # NaN compares False
                 raise UserError(f"train.{name} is {getattr(self, name)}; expected {low} to {high}")

@@ -60,16 +60,29 @@ class WeightsAndBiases:
         self._file = folder / WANDB_FILE
         self._id, self._earlier = self._read() if after else (secrets.token_hex(4), 0)
         self._run = wandb.init(
-            project=PROJECT, name=name, id=self._id, config=config, dir=folder,
-            resume="allow", allow_val_change=True, save_code=False,
+            project=PROJECT,
+            name=name,
+            id=self._id,
+            config=config,
+            dir=folder,
+            resume="allow",
+            allow_val_change=True,
+            save_code=False,
             mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(
-                silent=True, console="off",  # the samples that a run prints are text
-                disable_code=True, disable_git=True, host="", username="", program="",
-                x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
+                silent=True,
+                console="off",  # the samples that a run prints are text
+                disable_code=True,
+                disable_git=True,
+                host="",
+                username="",
+                program="",
+                x_disable_meta=True,
+                x_disable_stats=True,
+                x_disable_machine_info=True,
                 x_save_requirements=False,
             ),
-        )  # fmt: skip
+        )
 
     def _read(self) -> tuple[str, int]:
         try:
