@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Muon
 
+from shared.device import dtype_name
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of x, x³ and x⁵; see `orthogonalize`
 
 
@@ -21,6 +23,9 @@ class StackedMuon(Muon):
     A small model has dozens of matrices of two or three shapes. One by one, each costs
     fifteen small products a step; stacked, each shape costs fifteen.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers".
+
+    Args:
+        products: dtype of those products, noted in the state: a run keeps its own.
     """
 
     def __init__(
@@ -29,8 +34,10 @@ class StackedMuon(Muon):
         lr: float = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
+        products: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
+        self.products = dtype_name(products)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -47,8 +54,10 @@ class StackedMuon(Muon):
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+            products = getattr(torch, group.setdefault("products", self.products))
             for places in same_shapes(matrices):
-                turned = orthogonalize(torch.stack([lying(ahead[place]) for place in places]))
+                stack = torch.stack([lying(ahead[place]) for place in places])
+                turned = orthogonalize(stack.to(products))
                 for place, update in zip(places, turned, strict=True):
                     rows, columns = matrices[place].shape
                     rate = group["lr"] * math.sqrt(max(1, rows / columns))
@@ -70,15 +79,16 @@ def same_shapes(matrices: Sequence[Tensor]) -> list[list[int]]:
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz: (N, rows, columns) -> as many, in bfloat16, with singular values near 1.
+    """Newton-Schulz: (N, rows, columns) -> as many, with singular values near 1.
 
     X <- a X + b (X Xᵀ) X + c (X Xᵀ)² X turns every singular value s into
     a s + b s³ + c s⁵ and leaves the directions alone. These three coefficients send
     whatever lies between 0 and 1 close to 1 in five steps, small values fastest.
+    "Close" is within 0.3, so bfloat16's rounding does not matter.
     """
     a, b, c = COEFFICIENTS
-    x = matrices.bfloat16()
-    x /= x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # no singular value above 1
+    norms = matrices.norm(dim=(1, 2), keepdim=True)
+    x = matrices / norms.clamp(min=1e-7)  # no singular value above 1
     for _ in range(steps):
         gram = x @ x.mT  # (N, rows, rows)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)

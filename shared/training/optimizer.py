@@ -5,6 +5,7 @@ Promoted by 04_training.
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
@@ -37,7 +38,11 @@ def build_adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> 
 
 
 def build_muon(
-    model: nn.Module, learning_rate: float, muon_learning_rate: float, weight_decay: float
+    model: nn.Module,
+    learning_rate: float,
+    muon_learning_rate: float,
+    weight_decay: float,
+    products: torch.dtype = torch.bfloat16,
 ) -> list[Optimizer]:
     """Muon for the matrices inside blocks, AdamW for embedding, head and gains.
 
@@ -45,6 +50,9 @@ def build_muon(
     rare directions move as far as common ones. A row of the embedding is not a
     matrix in this sense: it is looked up, not multiplied; a router's is one expert's.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers".
+
+    Args:
+        products: dtype of Muon's own matrix products.
     """
     named = list(model.named_parameters())
     hidden = [
@@ -54,7 +62,7 @@ def build_muon(
     ]
     chosen = {id(parameter) for parameter in hidden}
     others = [(name, p) for name, p in named if id(p) not in chosen]
-    muon = StackedMuon(hidden, lr=muon_learning_rate, weight_decay=weight_decay, momentum=0.95)
+    muon = StackedMuon(hidden, muon_learning_rate, weight_decay, products=products)
     adamw = AdamW(decay_groups(others, weight_decay), lr=learning_rate, betas=BETAS, fused=True)
     return remember_rates([muon, adamw])
 

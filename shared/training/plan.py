@@ -101,7 +101,7 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 8.0) -> Pl
     before = peak_memory(device)
     model = Transformer(planned_model(config)).to(device)
     model.recompute = config.train.recompute
-    optimizers = build_optimizers(model, config.train)
+    optimizers = build_optimizers(model, config.train, precision.dtype)
     length, windows = config.model.context_length, config.train.batch_size
     rows = max(1, min(windows, MEASURED_TOKENS // length))
     ids = torch.randint(model.config.vocab_size, (rows, length + 1))

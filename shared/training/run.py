@@ -239,7 +239,7 @@ def build_run(
         tokenizer=tokenizer,
         corpora=corpora,
         model=model,
-        optimizers=build_optimizers(model, config.train),
+        optimizers=build_optimizers(model, config.train, precision.dtype),
         batches=build_batches(corpora, config),
         budget=budget,
         precision=precision,

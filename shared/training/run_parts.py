@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch.optim import Optimizer
 
 from shared.model.config import ModelConfig
@@ -33,12 +34,19 @@ def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
     return Batches(arrays, weights, *sizes, seed=config.seed)
 
 
-def build_optimizers(model: Transformer, settings: TrainConfig) -> list[Optimizer]:
-    """The optimizers that `settings` name."""
+def build_optimizers(
+    model: Transformer, settings: TrainConfig, dtype: torch.dtype
+) -> list[Optimizer]:
+    """The optimizers that `settings` name, for a run whose matrix products are in `dtype`.
+
+    Muon's own products are in bfloat16, but for a run in float32: that is what a processor
+    without bfloat16 units trains in, and there they would take three quarters of a step.
+    """
     if settings.optimizer == "adamw":
         return build_adamw(model, settings.learning_rate, settings.weight_decay)
     rates = settings.learning_rate, settings.muon_learning_rate
-    return build_muon(model, *rates, settings.weight_decay)
+    products = torch.float32 if dtype is torch.float32 else torch.bfloat16
+    return build_muon(model, *rates, settings.weight_decay, products)
 
 
 def build_schedule(settings: TrainConfig) -> Callable[[float], float]:
