@@ -28,6 +28,7 @@ TABLE = {
     "text.token_file": 2,
     "text.batches": 2,
     "text.transcript": 2,
+    "text.conversations": 2,
     "text.pretokens": 2,
     "text.bpe": 2,
     "text.own_tokenizer": 2,
