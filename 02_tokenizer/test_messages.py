@@ -18,11 +18,9 @@ from shared.text.text_spans import first_shared_span
 from shared.text.token_file import document_lengths, load_corpus
 from shared.text.tokenizer import END_OF_TEXT
 
-USER, REPLY = (
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": "Hello é!\n\nuser: x"},
-)
-TALK = [{"role": "system", "content": "Be kind."}, USER, {**REPLY, "weight": 1}]
+USER = {"role": "user", "content": "hi"}
+REPLY = {"role": "assistant", "content": "Hello é!\n\nuser: x", "weight": 1}
+TALK = [{"role": "system", "content": "Be kind."}, USER, REPLY]
 RENDERED = "system: Be kind.\nuser: hi\nassistant: Hello é!\n\n user: x\n".encode()
 
 
@@ -82,15 +80,9 @@ BAD_ROWS = [
     (row(USER), "expected a turn of the assistant, got user"),
     (row(USER, "hi"), ", message 2: expected role and content, got a text"),
     (row({"from": "human", "value": "x"}), "message 1: .*got from, value. This is ShareGPT's form"),
-    (
-        row({**USER, "role": "gpt"}),
-        "message 1: role 'gpt'; expected one of system, user, assistant",
-    ),
+    (row({**USER, "role": "gpt"}), "message 1: role 'gpt'; expected one of system, user, a"),
     (row({**USER, "content": None}), "message 1: expected text as content, got null"),
-    (
-        row({**USER, "content": [{"type": "text"}]}),
-        "message 1: expected text as content, got a list",
-    ),
+    (row({**USER, "content": [{"type": "text"}]}), "1: expected text as content, got a list"),
 ]
 BAD_TRANSCRIPTS = [
     ("human: hi\nassistant: x\n", "begins with one of system, user, assistant: got 'human: hi'"),
@@ -120,14 +112,14 @@ def test_what_is_no_conversation_is_told_with_its_place_and_nothing_is_written(
 def test_a_role_in_other_letters_within_a_conversation_is_told_with_its_own_line(tmp_path):
     path = tmp_path / "c.txt"
     path.write_text("\nuser: a\nassistant: b\nUSER : c\nassistant: d\n")
-    with pytest.raises(UserError, match="c.txt:4: 'USER ' is no role; expected 'user'"):
+    with pytest.raises(UserError, match=r"c\.txt:4: 'USER ' is no role; expected 'user'"):
         list(read_source(Source(f"transcripts:{path}")))
 
 
 def test_a_broken_archive_is_one_line(tmp_path):
     path = pack(tmp_path / "c.jsonl.xz", row(*TALK).encode() * 99)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="cannot read .*c.jsonl.xz"):
+    with pytest.raises(UserError, match=r"cannot read .*c\.jsonl\.xz"):
         list(read_source(Source(f"messages:{path}")))
 
 
@@ -181,9 +173,8 @@ def test_a_changed_file_of_conversations_is_read_anew(own, tmp_path, tokenizer):
     assert before["conversations"] == {"train": 6, "validation": 0}
     path = Path(own.argument)
     path.write_text(path.read_text() + row(*TALK))
-    assert (
-        load_corpus(own, tmp_path / "data", tokenizer, 0.0).manifest["conversations"]["train"] == 7
-    )
+    after = load_corpus(own, tmp_path / "data", tokenizer, 0.0).manifest
+    assert after["conversations"]["train"] == 7
 
 
 def test_the_lengths_of_documents_leave_their_ends_out(own, tmp_path, tokenizer):
@@ -194,11 +185,13 @@ def test_the_lengths_of_documents_leave_their_ends_out(own, tmp_path, tokenizer)
 
 
 def test_what_another_source_would_read_is_told_for_conversations_too(tmp_path, tokenizer):
+    folder = tmp_path / "own"
+    folder.mkdir()
     for name in ("a.md", "b.jsonl"):
-        (tmp_path / name).write_text("x")
-    (tmp_path / "c.txt").write_text("user: a\nassistant: b\n")
+        (folder / name).write_text("x")
+    (folder / "c.txt").write_text("user: a\nassistant: b\n")
     told: list[tuple[str, str]] = []
-    source = Source(f"transcripts:{tmp_path}")
+    source = Source(f"transcripts:{folder}")
     load_corpus(source, tmp_path / "data", tokenizer, 0.2, on_skip=lambda *s: told.append(s))
     kinds = {"a.md": "markdown", "b.jsonl": "jsonl"}
     expected = {(n, f"not transcripts (a source {k}:PATH would read it)") for n, k in kinds.items()}
