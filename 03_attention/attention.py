@@ -19,18 +19,30 @@ SENTENCE = "the cat sat on the mat"
 FIGURE = Path(__file__).with_name("figures") / "attention_map.png"
 
 
+def score(queries: Tensor, keys: Tensor) -> Tensor:
+    """Each query meets each key: (..., T, D) twice -> (..., T, T), a row for each query."""
+    return queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
+
+
+def hide_future(scores: Tensor) -> Tensor:
+    """(..., T, T) -> the same, with minus infinity wherever a query would look ahead."""
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(future, -math.inf)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """(..., T) -> (..., T): positive weights that sum to 1 along the last axis."""
+    exponents = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return exponents / exponents.sum(dim=-1, keepdim=True)
+
+
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Causal attention: each position takes a weighted sum of the values up to its own.
 
     Queries, keys and values are (..., T, D); returns the sums, (..., T, D), and the
     weights they were made with, (..., T, T). Source: Vaswani et al. 2017, section 3.2.1.
     """
-    positions, channels = queries.shape[-2:]
-    scores = queries @ keys.transpose(-2, -1) / math.sqrt(channels)  # (..., T, T)
-    future = torch.ones(positions, positions, dtype=torch.bool, device=scores.device).triu(1)
-    scores = scores.masked_fill(future, -math.inf)
-    exponents = (scores - scores.amax(dim=-1, keepdim=True)).exp()
-    weights = exponents / exponents.sum(dim=-1, keepdim=True)  # softmax: each row sums to 1
+    weights = softmax(hide_future(score(queries, keys)))  # (..., T, T)
     return weights @ values, weights
 
 
@@ -49,22 +61,35 @@ def rotate(x: Tensor, base: float = 10_000.0) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, heads D) -> (B, heads, T, D): each head takes its own channels of every position."""
+    pattern = "batch positions (heads channels) -> batch heads positions channels"
+    return rearrange(x, pattern, heads=heads)
+
+
+def share_heads(x: Tensor, n_heads: int) -> Tensor:
+    """(B, K, T, D) -> (B, H, T, D): for K = 2, H = 4 the query heads read heads 0, 0, 1, 1."""
+    pattern = "batch kv_heads positions channels -> batch (kv_heads group) positions channels"
+    return repeat(x, pattern, group=n_heads // x.shape[1])
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H D): the heads' channels side by side again."""
+    return rearrange(x, "batch heads positions channels -> batch positions (heads channels)")
+
+
 def multi_head(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> tuple[Tensor, Tensor]:
     """Several heads side by side on x (B, T, C); returns (B, T, C) and the maps (B, H, T, T).
 
     `weights` holds query (C, C), key and value (K D, C), output (C, C).
     """
-    split = "batch positions (heads channels) -> batch heads positions channels"
-    channels = x.shape[-1] // n_heads
-    queries = rotate(rearrange(x @ weights["query"].T, split, channels=channels))  # (B, H, T, D)
-    keys = rotate(rearrange(x @ weights["key"].T, split, channels=channels))  # (B, K, T, D)
-    values = rearrange(x @ weights["value"].T, split, channels=channels)  # (B, K, T, D)
-    share = "batch kv_heads positions channels -> batch (kv_heads group) positions channels"
-    group = n_heads // keys.shape[1]
-    keys, values = (repeat(t, share, group=group) for t in (keys, values))  # (B, H, T, D)
+    kv_heads = n_heads * len(weights["key"]) // len(weights["query"])
+    queries = rotate(split_heads(x @ weights["query"].T, n_heads))  # (B, H, T, D)
+    keys = rotate(split_heads(x @ weights["key"].T, kv_heads))  # (B, K, T, D)
+    values = split_heads(x @ weights["value"].T, kv_heads)  # (B, K, T, D)
+    keys, values = (share_heads(each, n_heads) for each in (keys, values))  # (B, H, T, D)
     mixed, maps = attend(queries, keys, values)
-    merged = rearrange(mixed, "batch heads positions channels -> batch positions (heads channels)")
-    return merged @ weights["output"].T, maps
+    return merge_heads(mixed) @ weights["output"].T, maps
 
 
 def feed_forward(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
@@ -74,6 +99,17 @@ def feed_forward(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
     return opened @ weights["down"].T  # (B, T, C)
 
 
+def block(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> Tensor:
+    """Look back, then think, each on a normed copy and added: (B, T, C) -> (B, T, C).
+
+    `weights` is named as in the promoted `Block.state_dict()`.
+    """
+    normed = rms_norm(x, weights["attention_norm.weight"])
+    x = x + multi_head(normed, part(weights, "attention."), n_heads)[0]
+    normed = rms_norm(x, weights["feedforward_norm.weight"])
+    return x + feed_forward(normed, part(weights, "feedforward."))
+
+
 def decode(ids: Tensor, weights: dict[str, Tensor], n_heads: int, n_layers: int) -> Tensor:
     """The whole decoder: ids (B, T) -> logits (B, T, V).
 
@@ -81,14 +117,9 @@ def decode(ids: Tensor, weights: dict[str, Tensor], n_heads: int, n_layers: int)
     """
     x = weights["embedding.weight"][ids]  # (B, T, C)
     for layer in range(n_layers):
-        block = f"blocks.{layer}."
-        attention, feedforward = (
-            part(weights, block + name) for name in ("attention.", "feedforward.")
-        )
-        normed = rms_norm(x, weights[block + "attention_norm.weight"])
-        x = x + multi_head(normed, attention, n_heads)[0]
-        normed = rms_norm(x, weights[block + "feedforward_norm.weight"])
-        x = x + feed_forward(normed, feedforward)
+        prefix = f"blocks.{layer}."
+        inside = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        x = block(x, inside, n_heads)
     x = rms_norm(x, weights["final_norm.weight"])
     return x @ weights["head.weight"].T  # (B, T, V)
 
