@@ -5,10 +5,14 @@ PY    = $(VENV)/bin/python
 PIP   = $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 QUICK = 05_full_run/runs/quick/card.md
 
-.PHONY: help setup test test-slow lint web clean 01 02 03 04 05 06 07
+STEP ?=
+
+.PHONY: help setup learn check test test-slow lint web clean 01 02 03 04 05 06 07
 
 help:
 	@echo "make web         train the quick model if there is none yet, then chat in the browser"
+	@echo "make learn       write it yourself: one exercise after another, graded each time you save"
+	@echo "make check       grade all exercises once; make check STEP=03 those of one step"
 	@echo "make test        install what tests need and run all of them (under 5 minutes)"
 	@echo "make test-slow   the longer tests"
 	@echo "make 01 ... 07   run one step: 01 env, 02 tokenizer, 03 attention, 04 training,"
@@ -41,6 +45,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "installing what tests need ..."
 	@$(PIP) --editable '.[test]'
 	@touch $@
+
+learn: setup
+	@$(PY) 01_env/course/learn.py
+
+check: setup
+	@$(PY) 01_env/course/learn.py --check $(STEP)
 
 test: $(VENV)/.installed-test
 	$(PY) -m pytest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from judging import Answer, Draw
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
@@ -78,6 +79,21 @@ def browser_path() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+@pytest.fixture
+def answer(request: pytest.FixtureRequest) -> Answer:
+    """The shipped code, for a grading test of the course; `make learn` passes the learner's."""
+    from exercise_table import exercise_named
+    from grading import shipped_answer
+
+    return shipped_answer(exercise_named(request.function.grades))
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """Inputs of a grading test, here always the same."""
+    return Draw(0)
 
 
 def pytest_unconfigure() -> None:

@@ -1,0 +1,99 @@
+"""One warm process that grades: PyTorch is imported once, the learner's file at each verdict.
+
+A loop without end in the learner's code ends that process, not this one.
+"""
+
+import inspect
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from exercise_table import ROOT, all_exercises, exercise_named
+
+START_SECONDS = 120.0  # imports on a slow, busy machine
+LIMIT_SECONDS = 5.0
+
+
+class GradingProcess:
+    """Grades in another process, and starts a new one when that one hangs or ends.
+
+    Args:
+        limit: seconds that one verdict may take.
+    """
+
+    def __init__(self, limit: float = LIMIT_SECONDS) -> None:
+        self.limit = limit
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+        self.ready = False
+
+    def verdict(self, name: str, seed: int) -> tuple[str, str]:
+        """Status and message of the exercise as it stands in the learner's file."""
+        try:
+            return self._ask("grade", name, seed)
+        except TimeoutError:
+            problem = f"no answer after {self.limit:g} seconds: a loop without end?"
+        except EOFError:
+            problem = "your code ended Python: an exit() in it?"
+        self.close()
+        self._start()
+        return "wrong", problem
+
+    def solution(self, name: str) -> str:
+        """The shipped code's source."""
+        return self._ask("solution", name)
+
+    def _ask(self, *request: str | int) -> tuple[str, str] | str:
+        if not self.ready:
+            self._receive(START_SECONDS)
+            self.ready = True
+        self.connection.send(request)
+        return self._receive(self.limit)
+
+    def _receive(self, seconds: float) -> tuple[str, str] | str:
+        if not self.connection.poll(seconds):
+            raise TimeoutError
+        return self.connection.recv()
+
+    def close(self) -> None:
+        """Ends the process, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def serve(connection: Connection) -> None:
+    """The other process: answers one request after another until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small gain nothing from a second
+    step_folders = sorted({str(exercise.folder) for exercise in all_exercises()})
+    sys.path[:0] = [*step_folders, str(ROOT)]  # siblings import each other, as under pytest
+    from grading import grade_file
+
+    for exercise in all_exercises():
+        exercise.shipped()
+    connection.send("ready")
+    answers: dict[str, Callable] = {
+        "grade": lambda name, seed: as_pair(grade_file(exercise_named(name), seed)),
+        "solution": lambda name: inspect.getsource(exercise_named(name).shipped()),
+    }
+    while True:
+        try:
+            kind, *arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(answers[kind](*arguments))
+
+
+def as_pair(verdict: object) -> tuple[str, str]:
+    """Plain texts: the asking process need not import what makes a verdict."""
+    return verdict.status, verdict.message
