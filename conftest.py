@@ -82,7 +82,7 @@ def browser_path() -> str:
 
 
 @pytest.fixture
-def answer(request: pytest.FixtureRequest) -> Answer:
+def answer(request: pytest.FixtureRequest, one_thread: None) -> Answer:
     """The shipped code, for a grading test of the course; `make learn` passes the learner's."""
     from exercise_table import exercise_named
     from grading import shipped_answer

@@ -64,10 +64,13 @@ def judge(exercise: Exercise, answer: Answer, seed: int) -> None:
 
 
 def shipped_answer(exercise: Exercise) -> Answer:
-    """The shipped code in the form that the exercise asks for, and the known mistakes."""
+    """The shipped code in the form that the exercise asks for, and the known mistakes.
+
+    Nothing is refused to it: it may hand its work to PyTorch.
+    """
     module = test_module(exercise)
     function = module.ADAPTERS.get(exercise.name) or exercise.shipped()
-    return Answer(function, module.MISTAKES[exercise.name], exercise.refused)
+    return Answer(function, module.MISTAKES[exercise.name])
 
 
 def tests_of(exercise: Exercise) -> list[Callable]:

@@ -5,6 +5,7 @@ from exercise_table import Exercise, all_exercises
 from grading import judge, shipped_answer
 from judging import Answer, Mistaken
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 EXERCISES = pytest.mark.parametrize("exercise", all_exercises(), ids=lambda e: e.name)
 SEED = 11
 
