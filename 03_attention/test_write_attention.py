@@ -148,7 +148,7 @@ def test_flops_are_those_of_every_product_and_every_key_seen(answer: Answer, dra
 
 def some_config(draw: Draw) -> ModelConfig:
     """Small sizes, all different, with shared heads."""
-    kv_heads, pairs = draw.whole(2, 3), draw.whole(1, 3)
+    kv_heads, pairs = draw.whole(2, 3), draw.whole(2, 3)
     width = 2 * kv_heads * 2 * pairs
     inner, layers = width + draw.whole(1, 9), draw.whole(2, 3)
     return ModelConfig(29, 16, layers, width, 2 * kv_heads, kv_heads, inner)

@@ -227,7 +227,7 @@ def expression(draw: Draw, number: Callable = Value) -> tuple:
     x, y = draw.between(1, 2), draw.between(1, 2)
     x, y = (number(v, requires_grad=True) if number is not Value else Value(v) for v in (x, y))
     inner = x * y + x
-    return inner * inner * y + inner, [x, y]
+    return inner * inner * y + inner + x, [x, y]
 
 
 def tiny(draw: Draw) -> nn.Module:

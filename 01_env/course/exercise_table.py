@@ -54,14 +54,28 @@ class Exercise:
             found = getattr(found, name)
         return found
 
-    def lines_that_explain(self) -> str:
-        """Page and lines, such as `03_attention/notes.md, lines 73 to 89`."""
-        page, _, wanted = self.explained.partition("#")
-        lines = (self.folder / page).read_text().splitlines()
-        headings = [n for n, line in enumerate(lines, 1) if re.match("#+ ", line)]
+    def lines_that_explain(self) -> tuple[Path, int, int]:
+        """The page, and the first and the last line of what stands under the heading there.
+
+        Raises:
+            StopIteration: there is no such heading.
+        """
+        name, _, wanted = self.explained.partition("#")
+        page = self.folder / name
+        lines = page.read_text(encoding="utf-8").splitlines()
+        headings = headings_in(lines)
         first = next(n for n in headings if anchor(lines[n - 1]) == wanted)
-        last = next((n - 1 for n in headings if n > first), len(lines))
-        return f"{self.folder.name}/{page}, lines {first} to {last}"
+        return page, first, next((n - 1 for n in headings if n > first), len(lines))
+
+
+def headings_in(lines: list[str]) -> list[int]:
+    """Numbers, from 1, of a page's headings; a comment inside a code block is none."""
+    found, in_code = [], False
+    for number, line in enumerate(lines, 1):
+        in_code ^= line.startswith("```")
+        if line.startswith("#") and not in_code:
+            found.append(number)
+    return found
 
 
 def anchor(heading: str) -> str:

@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import astuple
 from importlib import import_module
 from multiprocessing.connection import Connection
 
-from exercise_table import ROOT, all_exercises, exercise_named
+from exercise_table import ROOT, Exercise, all_exercises
 
 START_SECONDS = 120.0  # imports on a slow, busy machine
 LIMIT_SECONDS = 5.0
@@ -38,10 +39,10 @@ class GradingProcess:
         other.close()
         self.ready = False
 
-    def verdict(self, name: str, seed: int) -> tuple[str, str]:
+    def verdict(self, exercise: Exercise, seed: int) -> tuple[str, str]:
         """Status and message of the exercise as it stands in the learner's file."""
         try:
-            return self._ask("grade", name, seed)
+            return self._ask("grade", exercise, seed)
         except TimeoutError:
             problem = f"no answer after {self.limit:g} seconds: a loop without end?"
         except EOFError:
@@ -50,11 +51,11 @@ class GradingProcess:
         self._start()
         return "wrong", problem
 
-    def solution(self, name: str) -> str:
+    def solution(self, exercise: Exercise) -> str:
         """The shipped code's source."""
-        return self._ask("solution", name)
+        return self._ask("solution", exercise)
 
-    def _ask(self, *request: str | int) -> tuple[str, str] | str:
+    def _ask(self, *request: str | int | Exercise) -> tuple[str, str] | str:
         if not self.ready:
             self._receive(START_SECONDS)
             self.ready = True
@@ -87,8 +88,8 @@ def serve(connection: Connection) -> None:
     threading.Thread(target=import_module, args=("torch._dynamo",), daemon=True).start()
     connection.send("ready")
     answers: dict[str, Callable] = {
-        "grade": lambda name, seed: as_pair(grade_file(exercise_named(name), seed)),
-        "solution": lambda name: inspect.getsource(exercise_named(name).shipped()),
+        "grade": lambda exercise, seed: astuple(grade_file(exercise, seed)),
+        "solution": lambda exercise: inspect.getsource(exercise.shipped()),
     }
     while True:
         try:
@@ -96,8 +97,3 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         connection.send(answers[kind](*arguments))
-
-
-def as_pair(verdict: object) -> tuple[str, str]:
-    """Plain texts: the asking process need not import what makes a verdict."""
-    return verdict.status, verdict.message

@@ -35,7 +35,6 @@ def learn(seed: int | None) -> None:
     try:
         with single_keys() as read_key:
             lesson = Lesson(state, process, lambda question: confirmed(question, read_key), seed)
-            lesson.show()
             watch(lesson, read_key)
     finally:
         process.close()
@@ -43,8 +42,9 @@ def learn(seed: int | None) -> None:
 
 
 def watch(lesson: Lesson, read_key: ReadKey) -> None:
-    """Grades when the file at hand has changed, obeys keys in between."""
+    """Shows the exercise at hand, grades when its file has changed, obeys keys in between."""
     seen = saved_at(lesson.at.file)
+    lesson.show()
     while (key := read_key(POLL_SECONDS).lower()) != "q":
         if key in lesson.keys:
             before = lesson.at.file
@@ -80,7 +80,7 @@ def check(exercises: list[Exercise], state: CourseState, seed: int) -> bool:
     process, passed = GradingProcess(), 0
     try:
         for exercise in exercises:
-            status, message = process.verdict(exercise.name, seed)
+            status, message = process.verdict(exercise, seed)
             state.note(exercise, status == "done")
             passed += status == "done"
             print(f"{exercise.folder.name:12}  {exercise.name:20}  {status}", flush=True)

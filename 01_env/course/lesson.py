@@ -4,7 +4,7 @@ It prints and returns at once; who waits for keys and for saved files is `learn.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from course_state import CourseState
 from exercise_table import Exercise, all_exercises
@@ -26,6 +26,7 @@ class Lesson:
         process: what grades.
         confirm: asks a question, returns whether the answer was yes.
         seed: of the inputs; none: other inputs at each verdict.
+        exercises: all there are.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Lesson:
         process: GradingProcess,
         confirm: Callable[[str], bool],
         seed: int | None = None,
+        exercises: Sequence[Exercise] = (),
     ) -> None:
         self.state, self.process, self.confirm, self.seed = state, process, confirm, seed
-        self.all = all_exercises()
+        self.all = exercises or all_exercises()
         unfinished = (e for e in self.all if not state.is_finished(e))
         known = (e for e in self.all if e.name == state.at)
         self.at: Exercise = next(known, next(unfinished, self.all[0]))
@@ -53,7 +55,8 @@ class Lesson:
             print(task(self.at.file, self.at.name))
         except Unreadable as error:
             print(error)
-        print(f"\nexplained in {self.at.lines_that_explain()}")
+        page, first, last = self.at.lines_that_explain()
+        print(f"\nexplained in {self.at.folder.name}/{page.name}, lines {first} to {last}")
         print("finished" if self.state.is_finished(self.at) else "graded each time you save")
         print(KEYS)
 
@@ -66,7 +69,7 @@ class Lesson:
     def grade(self) -> None:
         """Runs the tests of the exercise at hand and says what they found."""
         seed = random.randrange(SEEDS) if self.seed is None else self.seed
-        status, message = self.process.verdict(self.at.name, seed)
+        status, message = self.process.verdict(self.at, seed)
         self.state.note(self.at, status == "done")
         if status == "done":
             print(f"\n{self.at.name}: done (seed {seed})   {self.progress()}   n: go on")
@@ -123,7 +126,7 @@ class Lesson:
                 return
             if not self.confirm("You would learn more from finding it. Show it? (y/n) "):
                 return
-        print(f"\n{self.at.solution.replace(':', ', ')}\n\n{self.process.solution(self.at.name)}")
+        print(f"\n{self.at.solution.replace(':', ', ')}\n\n{self.process.solution(self.at)}")
 
 
 def indented(text: str) -> str:
