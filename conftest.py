@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from exercise_table import exercise_named
+from grading import shipped_answer
 from judging import Answer, Draw
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
@@ -84,9 +86,6 @@ def browser_path() -> str:
 @pytest.fixture
 def answer(request: pytest.FixtureRequest, one_thread: None) -> Answer:
     """The shipped code, for a grading test of the course; `make learn` passes the learner's."""
-    from exercise_table import exercise_named
-    from grading import shipped_answer
-
     return shipped_answer(exercise_named(request.function.grades))
 
 
