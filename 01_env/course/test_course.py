@@ -14,6 +14,7 @@ from course_state import CourseState, load_state, save_state
 from exercise_table import ROOT, Exercise, exercise_named, exercises_of
 from grading import grade_file
 from grading_process import GradingProcess
+from judging import Draw
 from learner_file import fingerprint
 from lesson import Lesson
 
@@ -97,13 +98,18 @@ def test_another_signature_is_told_the_expected_one(softmax):
     message = grade_file(softmax, 1).message
     assert message == "expected the arguments (scores), got (x, dim)"
     softmax.file.write_text(text.replace("def softmax(", "def soft_max("))
-    assert grade_file(softmax, 1).message.endswith("has no function softmax: was it renamed?")
+    message = grade_file(softmax, 1).message
+    assert message == "write_attention.py has no function softmax: was it renamed?"
 
 
 def test_every_seed_draws_other_inputs_and_the_same_one_the_same(softmax):
     write(softmax, OVERFLOWS)
     one, same, other = (grade_file(softmax, seed).message for seed in (1, 1, 2))
     assert one == same != other
+    draws = [Draw(seed) for seed in (1, 1, 2)]
+    for make in (lambda d: d.normal(3).tolist(), lambda d: d.ids(9).tolist(), Draw.text):
+        one, same, other = map(make, draws)
+        assert one == same != other
 
 
 def test_finished_stays_finished_until_the_function_changes(softmax, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from course_state import PLACE
-from exercise_table import Exercise, all_exercises
+from exercise_table import Exercise, all_exercises, anchor, headings_in
 from grading import judge, shipped_answer
 from judging import Answer, Mistaken
 from learner_file import blanked, find, is_blank, load
@@ -67,6 +67,8 @@ def test_hints_and_explanations_are_there_and_hold_no_solution():
         assert len(set(exercise.hints)) == 3 and all(exercise.hints), exercise.name
         page, first, last = exercise.lines_that_explain()
         told = page.read_text(encoding="utf-8").splitlines()[first - 1 : last]
+        assert anchor(told[0]) == exercise.explained.partition("#")[2]
+        assert len(told) > 4 and headings_in(told) == [1]
         told += [*exercise.hints, exercise.file.read_text(encoding="utf-8")]
         for line in code_of(exercise):
             assert not any(line in text for text in told), f"{exercise.name}: {line}"
