@@ -17,7 +17,9 @@ def difference(expected: Any, got: Any, where: str = "") -> str | None:
         return tensor_difference(expected, got, at)
     if isinstance(expected, bool) or expected is None or isinstance(expected, str | bytes):
         return None if expected == got else unlike(expected, got, at)
-    if isinstance(expected, int | float):
+    if isinstance(expected, int):
+        return None if is_number(got) and expected == got else unlike(expected, got, at)
+    if isinstance(expected, float):
         close = is_number(got) and np.isclose(float(got), expected, equal_nan=True, **CLOSE)
         return None if close else unlike(expected, got, at)
     if isinstance(expected, Mapping):
@@ -68,6 +70,8 @@ def described(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Tensor) and value.numel() > 4:
         return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
+        return f"({', '.join(map(described, value))})"
     if isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values()):
         return f"{{{', '.join(value)}}}"
     text = " ".join(repr(value).split())
