@@ -90,6 +90,8 @@ LOOKS_AHEAD = {
     "benchmark_contenders.py": 6,  # its table holds training and generation
     "course_state.py": 2,  # the course stands before all steps, and writes files
     "lesson.py": 2,
+    "mine.py": 6,  # what it replaces is trained with, and chatted with
+    "test_mine.py": 6,
 }
 STEPS = [
     "01_env",

@@ -9,7 +9,7 @@ from course_state import PLACE
 from exercise_table import Exercise, all_exercises, anchor, headings_in
 from grading import judge, shipped_answer
 from judging import Answer, Mistaken
-from learner_file import blanked, find, is_blank, load
+from learner_file import blanked, find, is_blank, load, task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXERCISES = pytest.mark.parametrize("exercise", all_exercises(), ids=lambda e: e.name)
@@ -45,19 +45,21 @@ def test_every_task_is_a_blank_with_the_solutions_arguments_and_a_true_example(
     ], "file and table are in the same order"
     for exercise in tasks:
         assert is_blank(find(blank, exercise.name))
-        task, solution = getattr(module, exercise.name), shipped_answer(exercise).function
-        assert list(inspect.signature(task).parameters) == list(
+        blank_one, solution = getattr(module, exercise.name), shipped_answer(exercise).function
+        assert list(inspect.signature(blank_one).parameters) == list(
             inspect.signature(solution).parameters
         )
-        assert examples_fail(task, solution) == 0, f"{exercise.name}: see what is printed above"
+        assert examples_fail(blank_one, solution) == 0, (
+            f"{exercise.name}: see what is printed above"
+        )
         with pytest.raises(NotImplementedError):
-            judge(exercise, Answer(task, {}), SEED)
+            judge(exercise, Answer(blank_one, {}), SEED)
 
 
-def examples_fail(task, solution) -> int:
+def examples_fail(blank, solution) -> int:
     """Runs a task's examples on the solution; how many fail, and -1 if there are none."""
-    names = task.__globals__ | {task.__name__: solution}
-    found = doctest.DocTestParser().get_doctest(task.__doc__, names, task.__name__, None, None)
+    names = blank.__globals__ | {blank.__name__: solution}
+    found = doctest.DocTestParser().get_doctest(blank.__doc__, names, blank.__name__, None, None)
     return doctest.DocTestRunner().run(found).failed if found.examples else -1
 
 
@@ -69,7 +71,7 @@ def test_hints_and_explanations_are_there_and_hold_no_solution():
         told = page.read_text(encoding="utf-8").splitlines()[first - 1 : last]
         assert anchor(told[0]) == exercise.explained.partition("#")[2]
         assert len(told) > 4 and headings_in(told) == [1]
-        told += [*exercise.hints, exercise.file.read_text(encoding="utf-8")]
+        told += [*exercise.hints, task(exercise.file, exercise.name)]
         for line in code_of(exercise):
             assert not any(line in text for text in told), f"{exercise.name}: {line}"
 

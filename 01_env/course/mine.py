@@ -1,0 +1,169 @@
+"""Runs a script of a step on your own functions: what you have finished takes the place of ours.
+
+    python 01_env/course/mine.py 04_training/overfit.py
+    python 01_env/course/mine.py 05_full_run/full_run.py --config quick
+    python 01_env/course/mine.py 07_web/serve.py
+
+Your decoder runs in every forward pass of every model, so it must be finished: all of step 03 up
+to `decode`. It is compared with ours first. It keeps no keys and values, so each new byte reads the
+whole text again. At the end it says which of your functions ran, and how often.
+"""
+
+import argparse
+import runpy
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from course_state import load_state
+from exercise_table import ROOT, Exercise, all_exercises, exercise_named
+from learner_file import load
+from torch import Tensor
+
+from shared.chat.kv_cache import KVCache
+from shared.errors import UserError, one_line_errors
+from shared.model.config import ModelConfig
+from shared.model.transformer import Transformer
+
+# These take the same arguments as the shipped functions that runs and chats call.
+AS_THEY_ARE = (
+    "shifted",
+    "cross_entropy",
+    "bits_per_byte",
+    "decay_groups",
+    "warmup",
+    "warmup_cosine",
+    "keep_top_k",
+    "keep_top_p",
+)
+CLOSE = 1e-4
+
+
+def forward_by(decode: Callable) -> Callable:
+    """`Transformer.forward`, made of a plain decoder; a cache holds ids in place of keys."""
+
+    def forward(self: Transformer, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        refuse_relatives(self.config)
+        new = ids.shape[1]
+        if cache is not None:
+            ids = cache.ids = torch.cat((getattr(cache, "ids", ids[:, :0]), ids), dim=1)
+            for layer in cache.layers:
+                layer.length = ids.shape[1]
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(
+                f"{ids.shape[1]} positions; the model has {self.config.context_length}"
+            )
+        weights = self.state_dict(keep_vars=True)  # the parameters themselves: gradients reach them
+        return decode(ids, weights, self.config.n_heads, self.config.n_layers)[:, -new:]
+
+    return forward
+
+
+def refuse_relatives(config: ModelConfig) -> None:
+    """The plain decoder knows sizes, and no other norms, positions or parts.
+
+    Raises:
+        UserError: the model is a relative of the plain one.
+    """
+    sizes = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff")
+    plain = ModelConfig(**{name: getattr(config, name) for name in (*sizes, "tied_head")})
+    if config != plain:
+        raise UserError(
+            "your decoder is the plain one, and this model has other parts: see its card"
+        )
+
+
+@contextmanager
+def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
+    """A block in which these functions take the place of the shipped ones; counts their calls."""
+    calls: Counter = Counter()
+    with ExitStack() as replaced:
+        for name, function in own.items():
+            counting = counted(name, function, calls)
+            if name == "decode":
+                replaced.enter_context(patch.object(Transformer, "forward", forward_by(counting)))
+            else:
+                for module, attribute in places(exercise_named(name)):
+                    replaced.enter_context(patch.object(module, attribute, counting))
+        yield calls
+
+
+def counted(name: str, function: Callable, calls: Counter) -> Callable:
+    """The function, and one more in `calls` each time."""
+
+    @wraps(function)
+    def counting(*given: object, **named: object) -> object:
+        calls[name] += 1
+        return function(*given, **named)
+
+    return counting
+
+
+def places(exercise: Exercise) -> list[tuple[object, str]]:
+    """Every module that has the shipped function, under whatever name: importing copies names."""
+    shipped = exercise.shipped()
+    modules = [m for name, m in sys.modules.items() if name.startswith("shared.")]
+    return [(m, name) for m in modules for name, value in vars(m).items() if value is shipped]
+
+
+def finished_functions() -> dict[str, Callable]:
+    """The learner's own, as they stand in the files.
+
+    Raises:
+        UserError: the decoder is not among them.
+    """
+    state, found = load_state(), {}
+    for exercise in all_exercises():
+        if exercise.name in ("decode", *AS_THEY_ARE) and state.is_finished(exercise):
+            found[exercise.name] = getattr(load(exercise.file), exercise.name)
+    if "decode" not in found:
+        raise UserError("your decoder is not finished yet: make learn, or make check STEP=03")
+    return found
+
+
+def compare(decode: Callable) -> None:
+    """Holds the learner's decoder to the shipped one.
+
+    Raises:
+        UserError: their logits differ.
+    """
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2)).eval()
+    ids = torch.randint(256, (2, 9))
+    with torch.no_grad():
+        ours, theirs = model(ids), forward_by(decode)(model, ids)
+    if not torch.allclose(ours, theirs, atol=CLOSE):
+        raise UserError("your decoder gives other logits than ours: make check STEP=03 says why")
+
+
+def main() -> None:
+    """Swaps, runs the script, tells."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("script", type=Path, help="of one of the steps")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    asked = parser.parse_args()
+    if not asked.script.is_file():
+        raise UserError(f"{asked.script} is no file: expected such as 04_training/overfit.py")
+    folders = sorted({str(exercise.folder) for exercise in all_exercises()})
+    sys.path[:0] = [str(asked.script.resolve().parent), *folders, str(ROOT)]
+    own = finished_functions()
+    compare(own["decode"])
+    sys.argv = [str(asked.script), *asked.arguments]
+    with using(own) as calls:
+        try:
+            runpy.run_path(str(asked.script), run_name="__main__")
+        finally:
+            told = ", ".join(f"{name} {count:,} times" for name, count in calls.most_common())
+            print(f"\nyour own functions ran: {told or 'none'}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
