@@ -5,11 +5,13 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 from course_state import PLACE
 from exercise_table import Exercise, all_exercises, anchor, headings_in
 from grading import judge, shipped_answer
 from judging import Answer, Mistaken
 from learner_file import blanked, find, is_blank, load, task
+from torch.nn import functional
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXERCISES = pytest.mark.parametrize("exercise", all_exercises(), ids=lambda e: e.name)
@@ -72,6 +74,7 @@ def test_hints_and_explanations_are_there_and_hold_no_solution():
         assert anchor(told[0]) == exercise.explained.partition("#")[2]
         assert len(told) > 4 and headings_in(told) == [1]
         told += [*exercise.hints, task(exercise.file, exercise.name)]
+        assert all(hasattr(torch, n) or hasattr(functional, n) for n in exercise.refused)
         for line in code_of(exercise):
             assert not any(line in text for text in told), f"{exercise.name}: {line}"
 
