@@ -79,6 +79,10 @@ def test_hints_and_explanations_are_there_and_hold_no_solution():
             assert not any(line in text for text in told), f"{exercise.name}: {line}"
 
 
+def test_a_comment_in_a_code_block_is_no_heading():
+    assert headings_in("# one|```|# a comment|```|## two".split("|")) == [1, 5]
+
+
 def code_of(exercise: Exercise) -> list[str]:
     """The lines of the shipped solution that do something and could be copied."""
     tree = inspect.getsource(exercise.shipped()).split('"""')[-1]
