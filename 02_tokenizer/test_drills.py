@@ -65,9 +65,9 @@ def held_out_in(exercises):
 
 
 def test_nothing_held_out_is_in_100_000_training_exercises():
-    wishes = {"held_out": False, "working": True}
-    exercises = some(60_000, **wishes) + some(40_000, 1, random_letters=True, **wishes)
-    assert held_out_in(exercises) == set()
+    for seed in range(10):
+        wishes = {"working": seed % 3 > 0, "random_letters": seed % 2 == 0}
+        assert held_out_in(some(10_000, seed, held_out=False, **wishes)) == set()
     assert held_out_in(some(16, held_out=True, working=False))  # there it would have been seen
 
 
@@ -129,7 +129,7 @@ WORKED = [
     ("backwards", "tree", "1t 2r 3e 4e 4e 3e 2r 1t = eert"),
     ("length", "tree", "1t 2r 3e 4e = 4"),
     ("n-th letter", "tree", "1t 2r 3e = e"),
-    ("spelling", "tree", "t r e e"),
+    ("spelling", "tree", "1t 2r 3e 4e = t r e e"),
     ("adding", (58, 67), "8+7=15 5+6+1=12 = 125"),
     ("adding", (999, 1), "9+1=10 9+0+1=10 9+0+1=10 = 1000"),
     ("subtracting", (62, 58), "12-8=4 6-5-1=0 = 4"),
@@ -268,3 +268,33 @@ def test_other_words_are_another_corpus_and_no_longer_public(tmp_path, monkeypat
     monkeypatch.setattr("shared.text.drill_conversations.WORDS_PATH", other)
     assert fingerprint(Source("drills")) != before
     assert not are_shipped_words()
+
+
+def test_who_has_what_is_found_by_going_through_what_was_told():
+    operands = Operands(random.Random(0), False)
+    for _ in range(200):
+        question = SKILLS["who has what"](operands, None)
+        told = [text.replace(" has the ", " ") for text in question.told]
+        through = question.working.split(", ")
+        assert through == told[: len(through)]
+        assert through[-1] == "{name} {thing}".format(**question.blanks)
+        assert question.answer in through[-1].split()
+
+
+@pytest.mark.parametrize("skill", ["recalling", "who has what", "not knowing"])
+def test_what_is_told_stands_in_the_question_or_in_turns_before_it(skill):
+    rng = random.Random(0)
+    exercises = [make_exercise(skill, rng, held_out=True, working=False) for _ in range(100)]
+    assert len({len(exercise.messages) for exercise in exercises}) > 1
+    for exercise in exercises:
+        roles = [role for role, _ in exercise.messages]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+def test_what_was_not_said_is_not_known():
+    operands = Operands(random.Random(0), False)
+    for _ in range(200):
+        question = SKILLS["not knowing"](operands, 2)
+        assert question.answer == UNKNOWN and not question.working
+        told = " ".join(question.told)
+        assert not any(f" {blank} " in f" {told} " for blank in question.blanks.values())

@@ -1,6 +1,6 @@
 """Drills about what was said: repeating it, and recalling it later in the conversation.
 
-The working says the remembered sentence again, so that the answer stands close by.
+The working says again what was told, so that the answer stands close by.
 Promoted by 02_tokenizer.
 """
 
@@ -135,7 +135,11 @@ def recalling(operands: Operands, size: int | None) -> Question:
 
 
 def who_has_what(operands: Operands, size: int | None) -> Question:
-    """`Anna has the pen. Ben has the cup. who has the pen?` → `Anna has the pen = Anna`."""
+    """`Ann has the pen. Ben has the cup. who has the cup?` → `Ann pen, Ben cup = Ben`.
+
+    The working goes through what was told, in order, and ends where it meets what is asked.
+    To begin with Ben it would have to look back from the cup: copies run forwards.
+    """
     size = size or operands.between(2, 4)
     names = different(operands.name, size)
     things = different(operands.thing, size)
@@ -145,7 +149,9 @@ def who_has_what(operands: Operands, size: int | None) -> Question:
     phrasings, answer = (WHO_HAS, name) if operands.chance(0.6) else (WHAT_HAS, thing)
     blanks = {"name": name, "thing": thing}
     turns = operands.chance(0.5)
-    return Question(phrasings, blanks, answer, size, told[which], tuple(told), turns)
+    pairs = zip(names[: which + 1], things, strict=False)
+    working = ", ".join([f"{name} {thing}" for name, thing in pairs])
+    return Question(phrasings, blanks, answer, size, working, tuple(told), turns)
 
 
 def different(draw: Callable[[], str], count: int) -> list[str]:
