@@ -190,6 +190,7 @@ def test_the_wanted_reply_is_right_and_no_other(working):
         right, unknown = exercise.reply, exercise.answer == UNKNOWN
         assert check(exercise, right) and check(exercise, f" {right}\n")
         assert right.endswith(exercise.answer) and (working or right == exercise.answer)
+        assert not {"\n", ":"} & set(right)  # nothing in it can be taken for a turn
         for wrong in ("", " ", "nothing", right + " and more", right[:-1], "1t 2r = " + right):
             slip = working and wrong.endswith(right) and not right.isupper()
             excused = slip or (unknown and says_unknown(wrong))

@@ -30,8 +30,20 @@ ASIDE = ("You are a tiny language model.", "Be kind.", "Answer in one line.")
 ASIDE_SHARE = 0.1  # of the system messages say something that changes no answer
 # Of these one a conversation: what is told in one would answer the question of another.
 ONCE = {"recalling", "who has what", "not knowing", "obeying"}
-# The hardest come twice as often.
-DRAWN = (*SKILLS, *"counting letters,backwards,sorting words,sorting numbers,adding".split(","))
+# Short ones and hard ones come more often: an addition has half the bytes of a list to sort.
+SHARES = {
+    "adding": 4,
+    "subtracting": 3,
+    "counting letters": 3,
+    "spelling": 2,
+    "backwards": 2,
+    "sorting words": 2,
+    "sorting numbers": 2,
+    "recalling": 2,
+    "who has what": 2,
+    "obeying": 2,
+}
+DRAWN = tuple(skill for skill in SKILLS for _ in range(SHARES.get(skill, 1)))
 SHIPPED_WORDS_SHA256 = "ef24eb37d58d248091be7fe55bc880124f272272d720c8cb33152230fd60facd"
 
 
@@ -84,7 +96,8 @@ def drill_conversation(rng: random.Random, held_out: bool) -> list[Message]:
     first = _exercise(draw, draw.pick(DRAWN), working)
     system, turns = _parted(first)
     if draw.chance(ASIDE_SHARE):
-        system = f"{draw.pick(ASIDE)} {system}".strip()
+        aside = draw.pick(ASIDE)
+        system = draw.pick((f"{aside} {system}", f"{system} {aside}")).strip()
     lead = [Message("system", system)] if system else []
     used = {"obeying", *(ONCE if first.skill in ONCE else ())}
     for _ in range(draw.pick(HOW_MANY) - 1):
