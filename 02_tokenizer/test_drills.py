@@ -173,6 +173,10 @@ def test_answers_are_those_that_python_finds():
         assert q.answer.split() == sorted(re.findall(r"\w+", q.blanks["items"]))
         q = drills_order.sorting_numbers(operands, None)
         assert q.answer.split() == sorted(re.findall(r"\d+", q.blanks["items"]), key=int)
+        q = drills_numbers.larger(operands, None)
+        best = max if q.phrasings is drills_numbers.LARGER else min
+        assert q.blanks["a"] != q.blanks["b"]
+        assert q.answer == str(best(q.blanks["a"], q.blanks["b"]))
 
 
 def test_a_wrapped_table_ends_where_it_begins_and_the_alphabet_does_not():
