@@ -67,48 +67,37 @@ def generate_batch(
     batch_size: int = 64,
     on_done: OnDone = tell_nobody,
 ) -> list[list[int]]:
-    """New ids for each prompt, up to `settings.max_new_bytes`, in the order of the prompts.
+    """New ids for each prompt, up to `settings.max_new_bytes`: those of `stream_ids` for it alone.
 
-    Each is what `stream_ids` draws for that prompt alone (in float32 the greedy ones; products
-    of other shapes round differently). Prompt i draws from the seed `settings.seed` + i, so
-    what it gets depends neither on the others nor on `batch_size`.
+    Prompt i draws from the seed `settings.seed` + i: its neighbours change nothing but rounding.
 
     Args:
-        model: in evaluation mode.
-        prompts: each of at least one id; one longer than the context is shortened first.
-        stop: asked with a prompt's number and each id drawn for it; true: that was its last.
+        prompts: at least one id each; the numbers below count them from 0.
+        stop: asked with a prompt's number and an id drawn for it; true: that was its last.
         shorten: as in `stream_ids`, with the prompt's number before the ids.
         batch_size: texts side by side; long ones go first, so that equals stand together.
-        on_done: told the number of each prompt that is done, in the order in which they end.
+        on_done: told the number of each prompt that is done, as soon as it is.
 
     Raises:
-        UserError: `batch_size` is not at least 1.
+        UserError: `batch_size` is below 1.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; expected at least 1")
-    waiting = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    cache = RowCache(model, min(batch_size, len(prompts)))
-    done: list[list[int]] = [[] for _ in prompts]
-    rows: list[_Text] = []
+    texts = [_Text(i, list(ids), settings.generator(i)) for i, ids in enumerate(prompts)]
+    waiting = sorted(texts, key=lambda text: len(text.ids))
+    cache, rows = RowCache(model, min(batch_size, len(texts))), []
     while waiting or rows:
-        while waiting and len(rows) < batch_size:
-            number = waiting.pop()
-            rows.append(_Text(number, list(prompts[number]), settings.generator(number)))
+        rows += [waiting.pop() for _ in range(min(batch_size - len(rows), len(waiting)))]
         _read_unread(cache, rows, shorten)
-        logits = cache.step([text.ids[-1] for text in rows])  # (B, V)
-        recents = [text.ids[-RECENT:] for text in rows]
-        drawn = next_tokens(logits, settings, [text.generator for text in rows], recents)
+        _draw_one_each(cache, rows, settings)
         for row in reversed(range(len(rows))):  # the last moves into the place of one that ends
-            text, token = rows[row], drawn[row]
-            text.ids.append(token)
-            text.new.append(token)
-            if stop(text.number, token) or len(text.new) == settings.max_new_bytes:
-                done[text.number] = text.new
+            text = rows[row]
+            if stop(text.number, text.new[-1]) or len(text.new) == settings.max_new_bytes:
                 cache.drop(row)
                 rows[row] = rows[-1]
                 rows.pop()
                 on_done(text.number)
-    return done
+    return [text.new for text in texts]
 
 
 def _read_unread(cache: RowCache, rows: list[_Text], shorten: ShortenRow) -> None:
@@ -121,6 +110,15 @@ def _read_unread(cache: RowCache, rows: list[_Text], shorten: ShortenRow) -> Non
         if text.unread:
             texts[row], text.unread = text.ids[:-1], False
     cache.read(texts)
+
+
+def _draw_one_each(cache: RowCache, rows: list[_Text], settings: SamplingSettings) -> None:
+    logits = cache.step([text.ids[-1] for text in rows])  # (B, V)
+    recents = [text.ids[-RECENT:] for text in rows]
+    generators = [text.generator for text in rows]
+    for text, token in zip(rows, next_tokens(logits, settings, generators, recents), strict=True):
+        text.ids.append(token)
+        text.new.append(token)
 
 
 def reply_batch(
