@@ -68,8 +68,8 @@ def _load(
         loaded = load_dataset(dataset, config, split=splits, streaming=streaming)
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         raise UserError(
-            f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? These "
-            "need no network: python-docs, primer, drills, markdown:, text:, jsonl:, messages:"
+            f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? "
+            "These need none: python-docs, primer, drills, markdown:, text:, jsonl:, messages:"
         ) from error
     if splits is not None:
         return {splits: loaded}
