@@ -49,6 +49,7 @@ TABLE = {
     "text.byte_table": 2,
     "text.repeats": 2,
     "model.config": 3,
+    "model.fast_paths": 3,
     "model.norms": 3,
     "model.positions": 3,
     "model.causal_attention": 3,

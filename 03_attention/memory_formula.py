@@ -14,7 +14,7 @@ from typing import Literal
 
 from shared.model.config import ModelConfig
 from shared.model.counting import count_parameters
-from shared.model.sliding_window import NARROW_WINDOW
+from shared.model.fast_paths import NARROW_WINDOW
 
 FLOAT32 = 4  # bytes: weights, gradients, state, the residual stream, the loss
 BFLOAT16 = 2  # bytes: what comes out of a matrix product under autocast

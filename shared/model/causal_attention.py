@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
+from shared.model.fast_paths import rows_are_faster
 from shared.model.norms import build_norm
 from shared.model.positions import Angles, leave_unturned, rotate
-from shared.model.row_blocks import attend_by_rows, rows_are_faster
+from shared.model.row_blocks import attend_by_rows
 from shared.model.sliding_window import attend_in_window, same_document
 
 
@@ -92,14 +93,14 @@ def attend_to_all(
     queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None = None
 ) -> Tensor:
     """Queries (B, H, T, D) over keys and values (B, H, T held, D), causal -> (B, H, T, D)."""
+    if rows_are_faster(queries, keys, documents):
+        return attend_by_rows(queries, keys, values)
     new, held = queries.shape[2], keys.shape[2]
     mask = causal_mask(new, held, queries.device)
     if documents is not None:
         mask = torch.ones(new, held, dtype=torch.bool, device=queries.device).tril()
         mask = mask & same_document(documents, documents)  # (B, 1, T, T)
     square = mask is None and new == held
-    if square and rows_are_faster(queries):
-        return attend_by_rows(queries, keys, values)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=square)
 
 
