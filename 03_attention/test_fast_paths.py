@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import fast_path_shares
 import pytest
 import torch
+from fast_path_shares import SWITCHES, measure_shares
 from torch.nn import functional as F
 
 from shared.model import causal_attention, sliding_window
 from shared.model.causal_attention import attend_to_all
+from shared.model.config import ModelConfig
 from shared.model.fast_paths import NARROW_WINDOW
 from shared.model.row_blocks import attend_by_rows
 from shared.model.sliding_window import attend_in_window, same_document, window_mask
@@ -101,3 +104,26 @@ def test_attention_goes_the_way_of_the_table(dtype, window, new, split, path, mo
     parts = (part.float() for part in (queries[:, :, 300 - new :], keys, values))
     exact = F.scaled_dot_product_attention(*parts, attn_mask=seen)
     assert torch.allclose(mixed.float(), exact, atol=2e-2)
+
+
+def test_without_a_path_a_step_holds_other_memory():
+    """A switch that switched nothing off would show no difference at all."""
+    found = set()
+    for window in (None, 8):
+        config = ModelConfig(
+            context_length=64, n_layers=2, d_model=32, n_heads=2, vocab_size=16, window=window
+        )
+        seconds, shares = measure_shares(config, 1, torch.bfloat16, rounds=1)
+        assert seconds > 0 and all(share.larger != 0 for share in shares.values()), shares
+        assert shares["RMSNorm by hand"].larger > 0 and shares["one cast"].larger > 0
+        found |= set(shares)
+    assert found == set(SWITCHES)
+
+
+def test_in_float32_only_the_norm_has_a_path_of_its_own(capsys, monkeypatch):
+    monkeypatch.setattr(fast_path_shares, "SHAPES", {"tiny": (ModelConfig(8, 8, 1, 8, 1), 1)})
+    monkeypatch.setattr(fast_path_shares, "keep_freed_memory", lambda: None)
+    fast_path_shares.main(["--dtype", "float32", "--rounds", "1", "--threads", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[0] for line in lines[2:]] == ["tiny:", "without"]
+    assert lines[-1].startswith("without RMSNorm by hand")
