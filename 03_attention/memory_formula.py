@@ -102,7 +102,8 @@ def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast
     if autocast and windowed and config.window <= NARROW_WINDOW:
         return (6 * channels + 2 * config.window * config.n_heads) * number  # with all weights
     by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
-    reordered = config.norm.queries_and_keys and config.norm.kind == "layer"
+    layer = config.norm.queries_and_keys and config.norm.kind == "layer"
+    reordered = layer and config.positions != "rope"  # RoPE puts heads side by side again
     merged = 1 if by_rows or windowed or reordered else 0
     sums = 0 if by_rows else FLOAT32 * config.n_heads
     attention = (4 + merged) * channels * number + sums

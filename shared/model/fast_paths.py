@@ -13,16 +13,17 @@ the model is the same, only slower. T new positions meet T held ones, W is the w
     branch        all, without autocast         always                             as it is
 
 What each buys in a whole training step, on two cores of an AMD EPYC with AVX-512 and bfloat16
-units unless another is named, torch 2.13.0; `cpu_shares.py` measures it again on any machine:
+units unless another is named, torch 2.13.0; `fast_path_shares.py` measures it on any machine:
 
 - Row blocks take 17 % of a step at nanoGPT's shape; the fused kernel takes twice as long.
 - Plain products take a step of a small model with W = 64 from 50.5 ms to 45.1.
 - RMSNorm by hand takes 2.1 ms in place of 4.7 (4096 vectors of 384, float32, one core), 3 % of
-  a step at nanoGPT's shape. On a core of an AMD EPYC with AVX2, in float32, it buys 1 %. And
-  without it a step of `nano` holds 7 % more memory in float32, 9 % in bfloat16.
-- One cast: without it a step of `nano` holds 6 % more memory in bfloat16.
+  a step at nanoGPT's shape; on one core with AVX2, in float32, 1 to 2 % of a step of `quick`.
+  Without it that step holds 6 % more memory, in bfloat16 8 %.
+- Without the one cast a step of `quick` in bfloat16 holds 5 % more memory.
 
-Tried and left out: RoPE's turn with a backward pass by hand (from 1 % slower to 2 % faster).
+Left out: a backward pass by hand for RoPE's turn. For (8, 2, 256, 64) it takes 1.92 ms, the
+formula 2.05 (float32, one core with AVX2; bfloat16: 2.37 and 2.38), 0.3 % of a step of `quick`.
 Promoted by 03_attention.
 """
 

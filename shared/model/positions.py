@@ -43,9 +43,10 @@ def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turns each pair of channels of x, (B, heads, T, D), by cosines and sines (T, D/2)."""
     cos, sin = angles
     first, second = x.float().chunk(2, dim=-1)  # (B, heads, T, D/2) each
-    turned_first = first * cos - second * sin
-    turned_second = second * cos + first * sin
-    return torch.cat((turned_first, turned_second), dim=-1).to(x.dtype)
+    halves = first * cos - second * sin, second * cos + first * sin
+    # Heads side by side in memory, as they came: attention's output merges without a copy.
+    turned = torch.cat([half.transpose(1, 2) for half in halves], dim=-1)  # (B, T, heads, D)
+    return turned.transpose(1, 2).to(x.dtype)
 
 
 def leave_unturned(x: Tensor, angles: Angles) -> Tensor:
