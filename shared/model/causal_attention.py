@@ -21,8 +21,12 @@ from shared.model.sliding_window import attend_in_window, same_document
 class LayerCache(Protocol):
     """Keys and values that one layer has seen so far in one conversation."""
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends (B, K, T new, D) twice; returns all that is held, (B, K, T held, D)."""
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Appends (B, K, T new, D) twice; returns all that is held, (B, K, T held, D) twice.
+
+        The third is a mask, booleans (B, 1, T new, T held), where each row is as long as its
+        own text; none: the newest key of every row is the last.
+        """
 
 
 class CausalAttention(nn.Module):
@@ -70,10 +74,14 @@ class CausalAttention(nn.Module):
         values = split_heads(self.value(x), self.kv_heads)  # (B, K, T, D)
         queries = self.turn(self.query_norm(queries), angles)
         keys = self.turn(self.key_norm(keys), angles)
+        mask = None
         if cache is not None:
-            keys, values = cache.extend(keys, values)  # (B, K, T held, D)
+            keys, values, mask = cache.extend(keys, values)  # (B, K, T held, D)
         keys, values = (share_heads(part, self.n_heads) for part in (keys, values))
-        mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
+        if mask is None:
+            mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
+        else:
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         merged = rearrange(
             mixed, "batch heads positions channels -> batch positions (heads channels)"
         )

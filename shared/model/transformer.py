@@ -28,9 +28,12 @@ INIT_STD = 0.02  # GPT-2's; with it the first logits are near zero and the loss 
 
 
 class Cache(Protocol):
-    """One conversation's keys and values: how many positions, and a part for each layer."""
+    """Keys and values of conversations side by side: how many positions, a part for each layer."""
 
     length: int
+    """positions read so far, of the longest row"""
+    starts: int | Tensor
+    """positions before each row's next: a number for all rows, or (B, 1)"""
     layers: Sequence[LayerCache]
 
 
@@ -105,11 +108,12 @@ class Transformer(nn.Module):
         Raises:
             ValueError: positions, cached ones included, exceed the context length.
         """
-        start = 0 if cache is None else cache.length
-        end = start + ids.shape[1]
+        end = ids.shape[1] + (0 if cache is None else cache.length)
         if end > self.config.context_length:
             raise ValueError(f"{end} positions; the model has {self.config.context_length}")
-        positions, documents = torch.arange(start, end, device=ids.device), None
+        positions, documents = torch.arange(ids.shape[1], device=ids.device), None
+        if cache is not None:
+            positions = cache.starts + positions  # (T,) or (B, T)
         if self.config.document_start is not None and cache is None:
             documents, positions = document_positions(ids, self.config.document_start)
         angles = angles_at((self.cos, self.sin), positions)
