@@ -12,7 +12,7 @@ from itertools import islice
 from shared.errors import UserError
 from shared.text.corpora import Document
 from shared.text.drills import SKILLS, Exercise, make_exercise
-from shared.text.operands import WORDS_PATH, Operands, words
+from shared.text.operands import WORDS_PATH, Operands
 from shared.text.primer import primer_conversations
 from shared.text.splits import TRAIN, VALIDATION
 from shared.text.transcript import Message, render
@@ -64,14 +64,17 @@ def drill_count(argument: str) -> int:
 
 def are_shipped_words() -> bool:
     """True if `words.txt` is the one that is public with the code, and not edited since."""
-    text = WORDS_PATH.read_text(encoding="utf-8")  # whatever line ends a checkout gave it
-    return hashlib.sha256(text.encode()).hexdigest() == SHIPPED_WORDS_SHA256
+    return hashlib.sha256(_words_text()).hexdigest() == SHIPPED_WORDS_SHA256
 
 
 def drills_stamp() -> str:
     """Changes with the words and with what the program makes first."""
     first = b"".join(document.data for document in islice(read_drills(), 500))
-    return hashlib.sha256("\n".join(words()).encode() + first).hexdigest()
+    return hashlib.sha256(_words_text() + first).hexdigest()
+
+
+def _words_text() -> bytes:
+    return WORDS_PATH.read_text(encoding="utf-8").encode()  # whatever line ends a checkout gave it
 
 
 def drill_conversation(rng: random.Random, held_out: bool) -> list[Message]:

@@ -7,6 +7,7 @@ Promoted by 02_tokenizer.
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 from shared.errors import UserError
@@ -32,6 +33,7 @@ __all__ = [
     "sizes",
 ]
 
+NOTED = Message("assistant", "OK.")
 SHOW_WORKING = "Show your working."
 HELD_OUT_PHRASING = 5  # every fifth
 OPENINGS = ("please tell me: ", "ok, ", "hey, ", "now: ", "and ", "so ")
@@ -101,11 +103,15 @@ def make_exercise(
         raise UserError(f"no skill {skill!r}; the skills are: {', '.join(SKILLS)}")
     operands = Operands(rng, held_out, random_letters)
     question = SKILLS[skill](operands, size)
-    system = " ".join(filter(None, (question.system, SHOW_WORKING if working else "")))
-    messages = [Message("system", system)] if system else []
-    for role, content in question.earlier:
-        messages.append(Message(role, _spelt(operands, content) if role == "user" else content))
-    messages.append(Message("user", _spelt(operands, _asked(operands, question, phrasing))))
+    system = f"{question.system} {SHOW_WORKING}" if working else question.system
+    messages = [Message("system", system.strip())] if system else []
+    text = _asked(operands, question, phrasing)
+    if question.turns:
+        for told in question.told:
+            messages += [Message("user", _spelt(operands, told)), NOTED]
+    elif question.told:
+        text = ". ".join((*question.told, text))
+    messages.append(Message("user", _spelt(operands, text)))
     shown = working and question.working
     reply = f"{question.working}{EQUALS}{question.answer}" if shown else question.answer
     return Exercise(
@@ -113,17 +119,17 @@ def make_exercise(
     )
 
 
-def known_phrasings(phrasings: Sequence[str]) -> list[str]:
-    """All but every fifth."""
-    return [text for place, text in enumerate(phrasings, 1) if place % HELD_OUT_PHRASING]
+@cache
+def phrasings_of(phrasings: tuple[str, ...], side: str) -> tuple[str, ...]:
+    """The held-out ones, every fifth, or those that are "known"."""
+    every = enumerate(phrasings, 1)
+    return tuple(t for n, t in every if (n % HELD_OUT_PHRASING == 0) == (side == "held-out"))
 
 
 def _asked(operands: Operands, question: Question, phrasing: str) -> str:
-    if phrasing == "held-out":
-        ways = question.phrasings[HELD_OUT_PHRASING - 1 :: HELD_OUT_PHRASING]
-        return operands.pick(ways).format(**question.blanks)
-    text = operands.pick(known_phrasings(question.phrasings)).format(**question.blanks)
-    return operands.pick(OPENINGS) + text if operands.chance(OPENED_SHARE) else text
+    text = operands.pick(phrasings_of(question.phrasings, phrasing)).format(**question.blanks)
+    opened = phrasing == "known" and operands.chance(OPENED_SHARE)
+    return operands.pick(OPENINGS) + text if opened else text
 
 
 def _spelt(operands: Operands, text: str) -> str:

@@ -78,9 +78,10 @@ SHORT_ORDINALS = "1st 2nd 3rd 4th 5th 6th 7th 8th 9th 10th".split()
 
 
 def spelling(operands: Operands, size: int | None) -> Question:
-    """`spell tree` → `t r e e`."""
+    """`spell tree` → `1t 2r 3e 4e = t r e e`: a number tells the second e from the first."""
     word = operands.word(size)
-    return Question(SPELLING, {"word": word}, " ".join(word), len(word))
+    working = " ".join(numbered(word))
+    return Question(SPELLING, {"word": word}, " ".join(word), len(word), working)
 
 
 def counting(operands: Operands, size: int | None) -> Question:

@@ -4,7 +4,7 @@ Promoted by 02_tokenizer.
 """
 
 from shared.text.drills_letters import backwards, counting, spelling
-from shared.text.drills_memory import FACTS, different, noted, recalling, repeating, who_has_what
+from shared.text.drills_memory import FACTS, different, recalling, repeating, who_has_what
 from shared.text.exercise import UNKNOWN, Question
 from shared.text.operands import Operands
 
@@ -81,17 +81,25 @@ def obeying(operands: Operands, size: int | None) -> Question:
 def not_knowing(operands: Operands, size: int | None) -> Question:
     """Size 1: questions about the world. Size 2: about what was not said in this conversation."""
     size = size or operands.pick((1, 1, 2))
-    if size == 1:
-        return Question(WORLD, _someone_or_something(operands), UNKNOWN, size)
+    return _about_the_world(operands) if size == 1 else _about_what_was_not_said(operands)
+
+
+def _about_the_world(operands: Operands) -> Question:
+    blanks = {"place": operands.place(), "thing": operands.thing(), "name": operands.name()}
+    return Question(WORLD, blanks, UNKNOWN, 1)
+
+
+def _about_what_was_not_said(operands: Operands) -> Question:
     if operands.chance(0.5):
-        told = who_has_what(operands, 2)
+        asked, said = different(lambda: operands.pick(FACTS), 2)
+        told = (said.told.format(x=said.drawn(operands)),)
+        return Question(asked.asked, {}, UNKNOWN, 2, told=told, turns=True)
+    others = who_has_what(operands, 2)
+    name, thing = operands.name(), operands.thing()
+    while any(f"{name} " in told or told.endswith(f" {thing}") for told in others.told):
         name, thing = operands.name(), operands.thing()
-        while f"{name} " in str(told) or f" {thing}" in str(told):
-            name, thing = operands.name(), operands.thing()
-        return told._replace(blanks={"name": name, "thing": thing}, answer=UNKNOWN, working="")
-    told, asked = different(operands, lambda: operands.pick(FACTS), 2)
-    earlier = noted([told.told.format(x=told.drawn(operands))])
-    return Question(asked.asked, {}, UNKNOWN, size, earlier=earlier)
+    blanks = {"name": name, "thing": thing}
+    return others._replace(blanks=blanks, answer=UNKNOWN, working="")
 
 
 def _bearing_a_name(operands: Operands) -> Question:
@@ -111,8 +119,4 @@ def _in_one_word(operands: Operands) -> Question:
     if not operands.held_out and operands.chance(0.5):
         asked, answer = operands.pick(SHORT_TALK)
         return Question((asked,) * 5, {}, answer, 3, system=system, closed=True)
-    return Question(WORLD, _someone_or_something(operands), "Unknown.", 3, system=system)
-
-
-def _someone_or_something(operands: Operands) -> dict[str, str]:
-    return {"place": operands.place(), "thing": operands.thing(), "name": operands.name()}
+    return _about_the_world(operands)._replace(answer="Unknown.", system=system)

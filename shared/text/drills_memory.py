@@ -1,6 +1,6 @@
 """Drills about what was said: repeating it, and recalling it later in the conversation.
 
-The working says the remembered sentence again, so that the answer stands close by.
+The working says again what was told, so that the answer stands close by.
 Promoted by 02_tokenizer.
 """
 
@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from shared.text.exercise import Question
 from shared.text.operands import Operands
-from shared.text.transcript import Message
 
-NOTED = "OK."
 REPEATING = (
     "say {text}",
     "repeat {text}",
@@ -131,38 +129,32 @@ def recalling(operands: Operands, size: int | None) -> Question:
     x = fact.drawn(operands)
     told = [fact.told.format(x=x)]
     if size == 3:
-        told.insert(operands.between(0, 1), _another(operands, fact))
-    working = fact.restated.format(x=x)
-    asked, earlier = fact.asked, noted(told)
-    if size == 1:
-        asked, earlier = [f"{told[0]}. {question}" for question in asked], ()
-    return Question(asked, {}, x, size, working, earlier)
+        other = operands.pick([each for each in FACTS if each is not fact])
+        told.insert(operands.between(0, 1), other.told.format(x=other.drawn(operands)))
+    return Question(fact.asked, {}, x, size, fact.restated.format(x=x), tuple(told), size > 1)
 
 
 def who_has_what(operands: Operands, size: int | None) -> Question:
-    """`Anna has the pen. Ben has the cup. who has the pen?` → `Anna has the pen = Anna`."""
+    """`Ann has the pen. Ben has the cup. who has the cup?` → `Ann pen, Ben cup = Ben`.
+
+    The working goes through what was told, in order, and ends where it meets what is asked.
+    To begin with Ben it would have to look back from the cup: copies run forwards.
+    """
     size = size or operands.between(2, 4)
-    names = different(operands, operands.name, size)
-    things = different(operands, operands.thing, size)
+    names = different(operands.name, size)
+    things = different(operands.thing, size)
     told = [f"{name} has the {thing}" for name, thing in zip(names, things, strict=True)]
     which = operands.between(0, size - 1)
-    blanks = {"name": names[which], "thing": things[which]}
-    asked, answer = (WHO_HAS, names[which]) if operands.chance(0.6) else (WHAT_HAS, things[which])
-    if operands.chance(0.5):
-        return Question(asked, blanks, answer, size, told[which], noted(told))
-    lead = ". ".join(told)
-    return Question(
-        [f"{lead}. {question}" for question in asked], blanks, answer, size, told[which]
-    )
+    name, thing = names[which], things[which]
+    phrasings, answer = (WHO_HAS, name) if operands.chance(0.6) else (WHAT_HAS, thing)
+    blanks = {"name": name, "thing": thing}
+    turns = operands.chance(0.5)
+    pairs = zip(names[: which + 1], things, strict=False)
+    working = ", ".join([f"{name} {thing}" for name, thing in pairs])
+    return Question(phrasings, blanks, answer, size, working, tuple(told), turns)
 
 
-def noted(told: list[str]) -> tuple[Message, ...]:
-    """A turn for each thing told, with a short reply to it."""
-    turns = [(Message("user", text), Message("assistant", NOTED)) for text in told]
-    return tuple(message for turn in turns for message in turn)
-
-
-def different(operands: Operands, draw: Callable[[], str], count: int) -> list[str]:
+def different(draw: Callable[[], str], count: int) -> list[str]:
     """So many draws, none twice."""
     found: list[str] = []
     while len(found) < count:
@@ -170,8 +162,3 @@ def different(operands: Operands, draw: Callable[[], str], count: int) -> list[s
         if item not in found:
             found.append(item)
     return found
-
-
-def _another(operands: Operands, fact: Fact) -> str:
-    other = operands.pick([each for each in FACTS if each is not fact])
-    return other.told.format(x=other.drawn(operands))

@@ -3,7 +3,7 @@
 Promoted by 02_tokenizer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from shared.text.transcript import Message
@@ -15,7 +15,7 @@ EQUALS = " = "  # stands between the working and the answer, and nowhere else
 class Question(NamedTuple):
     """What a skill's function makes: operands, working and answer, not yet put in words."""
 
-    phrasings: Sequence[str]
+    phrasings: tuple[str, ...]
     """ways to ask; every fifth is held out"""
     blanks: Mapping[str, object]
     """what fills the {gaps} of a phrasing"""
@@ -23,8 +23,10 @@ class Question(NamedTuple):
     size: int
     working: str = ""
     """the steps that lead to the answer; "" where there are none"""
-    earlier: tuple[Message, ...] = ()
-    """turns before the question"""
+    told: tuple[str, ...] = ()
+    """what the user tells before the question"""
+    turns: bool = False
+    """each thing told is a turn of its own, with a short reply; otherwise all is one message"""
     system: str = ""
     """what the system message must say"""
     closed: bool = False

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
-
-from shared.text.splits import VALIDATION, split_by_name
+from zlib import crc32
 
 Item = TypeVar("Item")
 
 WORDS_PATH = Path(__file__).with_name("words.txt")
-HELD_OUT_SHARE = 0.1
+HELD_OUT = 10  # one in so many
 # Examples that people try first, and a sum that the primer answers in words of its own.
 ALWAYS_HELD_OUT = frozenset({"strawberry", "mississippi", "banana", "2 2"})
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -59,7 +58,7 @@ THINGS = tuple(
 
 def is_held_out(operand: str) -> bool:
     """Whether no training exercise may be about this word, name, or "a b" of two numbers."""
-    return operand in ALWAYS_HELD_OUT or split_by_name(operand, HELD_OUT_SHARE) == VALIDATION
+    return operand in ALWAYS_HELD_OUT or crc32(operand.encode()) % HELD_OUT == 0
 
 
 def pair_key(first: int, second: int) -> str:
@@ -74,22 +73,17 @@ def one_side(items: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
 
 
 @cache
-def words() -> tuple[str, ...]:
-    """The everyday words of `words.txt`, but for those of one or two letters."""
+def words(held_out: bool, size: int | None = None) -> tuple[str, ...]:
+    """One side's words of `words.txt`, those with so many letters or all from three letters on."""
     listed = WORDS_PATH.read_text(encoding="utf-8").split()
-    return tuple(word for word in listed if len(word) >= SHORTEST)
-
-
-@cache
-def words_of(size: int) -> tuple[str, ...]:
-    """The everyday words with so many letters."""
-    return tuple(word for word in words() if len(word) == size)
+    lengths = [size] if size else range(SHORTEST, 100)
+    return one_side(tuple(word for word in listed if len(word) in lengths), held_out)
 
 
 class Operands:
     """Draws operands of one side of the split.
 
-    Only `random()` is asked of the generator, which gives the same in every version of Python.
+    Of the generator only `random` and `choices` are used: the same in every version of Python.
 
     Args:
         random_letters: words are strings of random letters.
@@ -118,7 +112,7 @@ class Operands:
         """An everyday word or a string of random letters, of so many letters or of any number."""
         if self.random_letters:
             return self._letters(size or self.between(SHORTEST, LONGEST))
-        return self.pick(one_side(words_of(size) if size else words(), self.held_out))
+        return self.pick(words(self.held_out, size))
 
     def name(self) -> str:
         """A first name, with a capital; with random letters a made-up one."""
@@ -169,5 +163,5 @@ class Operands:
         """Half of them over a few letters, so that many stand twice in a row or come again."""
         alphabet = ALPHABET
         if self.chance(0.5):
-            alphabet = [self.pick(ALPHABET) for _ in range(self.between(2, 4))]
-        return "".join([self.pick(alphabet) for _ in range(size)])
+            alphabet = self.rng.choices(ALPHABET, k=self.between(2, 4))
+        return "".join(self.rng.choices(alphabet, k=size))
