@@ -56,10 +56,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N failures a skill")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     options = parser.parse_args(arguments)
+    if options.show < 0:
+        raise UserError(f"--show is {options.show}; expected 0 or more failures a skill")
     names = names_of(options.runs)
     checkpoints = [find_checkpoint(run) for run in options.runs]
     out = user_path(options.out) if options.out else run_folder(checkpoints[0])
     make_folder(out)
+    command = shlex.join(["python", "06_chat/exam.py", *without_folders(arguments)])
     begun, questions, entries = time.monotonic(), frozen_questions(), []
     with progress_bar(len(questions) * len(names)) as show:
         for name, checkpoint in zip(names, checkpoints, strict=True):
@@ -68,12 +71,12 @@ def main(arguments: list[str]) -> None:
             marks = examine(questions, ask, partial(show, name))
             facts = facts_of(checkpoint, model, tokenizer, DATA)
             entries.append(Entry(name, marks, facts))
-    seconds = time.monotonic() - begun
+            page = write_ledger(entries, out, command)  # the next model may be broken
     console.print(rich_table(entries))
     for entry in entries:
         print_failures(entry, options.show)
-    command = shlex.join(["python", "06_chat/exam.py", *without_folders(arguments)])
-    console.print(f"see {write_ledger(entries, out, command)} and {FIGURE_FILE}; {seconds:.0f} s")
+    seconds = time.monotonic() - begun
+    console.print(f"{seconds:.0f} s; see {page} and {FIGURE_FILE} beside it", soft_wrap=True)
 
 
 def names_of(runs: Sequence[str]) -> list[str]:

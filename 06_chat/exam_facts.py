@@ -13,10 +13,10 @@ from shared.text.tokenizer_file import Tokenizer
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE
 from shared.training.checkpoint_folder import step_of
-from shared.training.loss import evaluate
+from shared.training.loss import bits_per_byte, evaluate
 from shared.training.run_config import DataConfig
 from shared.training.run_log import read_metrics
-from shared.training.validation import mean_bits, shown
+from shared.training.validation import shown
 
 PYTHON_DOCS = "python-docs"
 WINDOWS = 16  # that go through the model together
@@ -85,14 +85,15 @@ def python_docs_bits(
     """Bits a byte on the part of Python's docs that the run has held back, or would have."""
     fraction = DataConfig().valid_fraction
     if (checkpoint / RUN_FILE).is_file():
-        fraction = json.loads((checkpoint / RUN_FILE).read_text())["data"]["valid_fraction"]
+        saved = json.loads((checkpoint / RUN_FILE).read_text()).get("data", {})
+        fraction = saved.get("valid_fraction", fraction)
     corpus = load_corpus(Source(PYTHON_DOCS), data_folder, tokenizer, fraction)
     if not len(corpus.validation):
         return UNTOLD
     windows = evaluation_batches(corpus.validation, WINDOWS, model.config.context_length)
     device = next(model.parameters()).device
-    losses = {PYTHON_DOCS: evaluate(model, windows, device)}
-    return shown(mean_bits([corpus], losses)[PYTHON_DOCS])
+    nats = evaluate(model, windows, device).double().mean().item()
+    return shown(bits_per_byte(nats, corpus.bytes_per_token))
 
 
 def own_bits(checkpoint: Path) -> str:

@@ -17,9 +17,11 @@ PAGE_FILE, FIGURE_FILE = "ledger.md", "ledger.png"
 COLUMNS = (WORKING, ANSWER, PHRASINGS, RANDOM, IN_A_ROW, CLOSED)
 HOW_TO_READ = """\
 Percentages; in brackets 95 % intervals (Wilson): how far off chance may be with so many
-questions. All replies are greedy. No model was trained on what these questions are about, closed
-tables and the primer apart. Empty replies are wrong, and so are such with a word too many.
-"Knows, but says it does not", "ran in a loop" and bits a byte should be low, all else high.
+questions. Replies are greedy. No drill in training is about the words, names and pairs of
+numbers asked about here; only closed tables and the primer are asked as they were learned. An
+empty reply is wrong, and so is one with a word too many, or without an end. A loop is a reply
+without an end whose last 1 to 20 bytes stand there three times in a row. "Knows, but says it
+does not", loops and bits a byte should be low, all else high.
 """
 
 

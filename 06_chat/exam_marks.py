@@ -90,7 +90,7 @@ def other_lines() -> list[Line]:
         *map(part_line, (ANSWER, PHRASINGS, RANDOM, IN_A_ROW, CLOSED, PRIMER)),
         Line("recall over three turns", recalls_over_three_turns),
         Line("system message obeyed", lambda asked: asked.exercise.skill == "obeying"),
-        Line("does not know, and says so", is_unknowable),
+        Line("does not know, and says so", is_unknowable, pleads_ignorance),
         Line("knows, but says it does not", is_knowable, pleads_ignorance),
         Line("ended by itself", is_any, lambda mark: ended(mark.reply)),
         Line("ran in a loop", is_any, lambda mark: loops(mark.reply)),
