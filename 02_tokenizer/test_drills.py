@@ -173,6 +173,10 @@ def test_answers_are_those_that_python_finds():
         assert q.answer.split() == sorted(re.findall(r"\w+", q.blanks["items"]))
         q = drills_order.sorting_numbers(operands, None)
         assert q.answer.split() == sorted(re.findall(r"\d+", q.blanks["items"]), key=int)
+        q = drills_numbers.larger(operands, None)
+        best = max if q.phrasings is drills_numbers.LARGER else min
+        assert q.blanks["a"] != q.blanks["b"]
+        assert q.answer == str(best(q.blanks["a"], q.blanks["b"]))
 
 
 def test_a_wrapped_table_ends_where_it_begins_and_the_alphabet_does_not():
@@ -190,6 +194,7 @@ def test_the_wanted_reply_is_right_and_no_other(working):
         right, unknown = exercise.reply, exercise.answer == UNKNOWN
         assert check(exercise, right) and check(exercise, f" {right}\n")
         assert right.endswith(exercise.answer) and (working or right == exercise.answer)
+        assert not {"\n", ":"} & set(right)  # nothing in it can be taken for a turn
         for wrong in ("", " ", "nothing", right + " and more", right[:-1], "1t 2r = " + right):
             slip = working and wrong.endswith(right) and not right.isupper()
             excused = slip or (unknown and says_unknown(wrong))

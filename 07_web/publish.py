@@ -115,10 +115,10 @@ def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) 
                 f"the text of {corpus.name} has changed since the run: nothing can be compared. "
                 "Put it back, or train again"
             )
-    return [corpus for corpus in corpora if not _is_public(corpus.source.kind)]
+    return [corpus for corpus in corpora if not is_public(corpus.source.kind)]
 
 
-def _is_public(kind: str) -> bool:
+def is_public(kind: str) -> bool:
     """Whether all the text of such a source stands in, or is made by, the public code."""
     if kind == "drills":
         return are_shipped_words() and is_shipped_primer()

@@ -13,25 +13,37 @@ from shared.errors import UserError
 from shared.text.corpora import Document
 from shared.text.drills import SKILLS, Exercise, make_exercise
 from shared.text.operands import WORDS_PATH, Operands
-from shared.text.primer import primer_conversations
+from shared.text.primer import PRIMER_PATH, primer_conversations
 from shared.text.splits import TRAIN, VALIDATION
 from shared.text.transcript import Message, render
 
-COUNT = 50_000  # conversations: about 8 MB
+COUNT = 50_000  # conversations: 7.4 MB
 SEED = 0
 VALIDATION_SHARE = 0.02
 WORKING_SHARE = 0.7
 RANDOM_LETTERS_SHARE = 0.5
 PRIMER_SHARE = 0.15  # of the turns after the first
 BETWEEN_SHARE = 0.4  # of what is recalled later has another exercise in between
-LONGEST = 250  # bytes that no further exercise may pass: most conversations fit a context of 256
+LONGEST = 250  # bytes that no further exercise may pass: nearly all fit a context of 256
 HOW_MANY = (1, 1, 1, 1, 2, 2, 2, 3, 4, 5)
 ASIDE = ("You are a tiny language model.", "Be kind.", "Answer in one line.")
 ASIDE_SHARE = 0.1  # of the system messages say something that changes no answer
 # Of these one a conversation: what is told in one would answer the question of another.
-ONCE = {"recalling", "who has what", "not knowing", "obeying"}
-# The hardest come twice as often.
-DRAWN = (*SKILLS, *"counting letters,backwards,sorting words,sorting numbers,adding".split(","))
+ONCE = {"recalling", "who has what", "not knowing"}
+# Short ones and hard ones come more often: an addition has half the bytes of a list to sort.
+SHARES = {
+    "adding": 4,
+    "subtracting": 3,
+    "counting letters": 3,
+    "spelling": 2,
+    "backwards": 2,
+    "sorting words": 2,
+    "sorting numbers": 2,
+    "recalling": 2,
+    "who has what": 2,
+    "obeying": 2,
+}
+DRAWN = tuple(skill for skill in SKILLS for _ in range(SHARES.get(skill, 1)))
 SHIPPED_WORDS_SHA256 = "ef24eb37d58d248091be7fe55bc880124f272272d720c8cb33152230fd60facd"
 
 
@@ -68,9 +80,9 @@ def are_shipped_words() -> bool:
 
 
 def drills_stamp() -> str:
-    """Changes with the words and with what the program makes first."""
+    """Changes with the words, the primer, and what the program makes first."""
     first = b"".join(document.data for document in islice(read_drills(), 500))
-    return hashlib.sha256(_words_text() + first).hexdigest()
+    return hashlib.sha256(_words_text() + PRIMER_PATH.read_bytes() + first).hexdigest()
 
 
 def _words_text() -> bytes:
@@ -84,7 +96,8 @@ def drill_conversation(rng: random.Random, held_out: bool) -> list[Message]:
     first = _exercise(draw, draw.pick(DRAWN), working)
     system, turns = _parted(first)
     if draw.chance(ASIDE_SHARE):
-        system = f"{draw.pick(ASIDE)} {system}".strip()
+        aside = draw.pick(ASIDE)
+        system = draw.pick((f"{aside} {system}", f"{system} {aside}")).strip()
     lead = [Message("system", system)] if system else []
     used = {"obeying", *(ONCE if first.skill in ONCE else ())}
     for _ in range(draw.pick(HOW_MANY) - 1):

@@ -22,7 +22,7 @@ ASKED_FOR_A_NAME = (
     "how are you called?",
     "hello, who are you?",
     "your name?",
-    "who am i talking to?",
+    "what name do you have?",
 )
 SHORT_TALK = (
     ("hello", "Hello!"),
@@ -74,7 +74,7 @@ WORLD = (
 
 def obeying(operands: Operands, size: int | None) -> Question:
     """Sizes 1, 2 and 3: to bear a name, to write in capitals, to use one word only."""
-    size = size or operands.between(1, 3)
+    size = size or operands.pick((1, 1, 2, 3))
     return (_bearing_a_name, _in_capitals, _in_one_word)[size - 1](operands)._replace(size=size)
 
 
@@ -118,5 +118,6 @@ def _in_one_word(operands: Operands) -> Question:
     system = operands.pick(ONE_WORD)
     if not operands.held_out and operands.chance(0.5):
         asked, answer = operands.pick(SHORT_TALK)
-        return Question((asked,) * 5, {}, answer, 3, system=system, closed=True)
+        both_sides = (asked,) * 5  # every fifth phrasing is held out
+        return Question(both_sides, {}, answer, 3, system=system, closed=True)
     return _about_the_world(operands)._replace(answer="Unknown.", system=system)

@@ -81,7 +81,7 @@ FACTS = (
             "what is the name of my dog?",
             "do you know what my dog is called?",
             "what is my dog's name?",
-            "who is my dog?",
+            "tell me the name of my dog",
         ),
     ),
     Fact(

@@ -91,6 +91,8 @@ def larger(operands: Operands, size: int | None) -> Question:
     """`which is larger, 58 or 7?` → `58 07 5>0 = 58`: the first digits that differ decide."""
     size = size or operands.pick(DRAWN)
     a, b = operands.pair(size)
+    while a == b:
+        a, b = operands.pair(size)
     steps = [f"{a:0{size}} {b:0{size}}"]
     for x, y in reversed(columns(a, b, size)):
         sign = "<" if x < y else ">" if x > y else "="

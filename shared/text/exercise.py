@@ -42,7 +42,7 @@ class Exercise(NamedTuple):
     reply: str
     """working and answer, or the answer alone"""
     answer: str
-    """the answer alone, such as "3\""""
+    """the answer alone, such as 3"""
     working: bool
     """the system message asks to show the working"""
     size: int

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 WORDS_PATH = Path(__file__).with_name("words.txt")
 HELD_OUT = 10  # one in so many
-# Examples that people try first, and a sum that the primer answers in words of its own.
+# Words that people try first, and a sum that the primer answers in words of its own.
 ALWAYS_HELD_OUT = frozenset({"strawberry", "mississippi", "banana", "2 2"})
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 SHORTEST, LONGEST = 3, 10  # letters of a random string
@@ -128,10 +128,10 @@ class Operands:
         return self.word(self.between(3, 6)) if self.random_letters else self._of(THINGS)
 
     def pair(self, size: int) -> tuple[int, int]:
-        """Two different numbers in any order, the longer one of so many digits."""
+        """Two numbers in any order, the longer one of so many digits."""
         while True:
             first, second = self.number(size), self.number(self.between(1, size))
-            if first != second and self.allows(pair_key(first, second)):
+            if self.allows(pair_key(first, second)):
                 return (first, second) if self.chance(0.5) else (second, first)
 
     def numbers(self, count: int) -> list[int]:
