@@ -12,7 +12,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice, repeat
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from shared.text.drills import SKILLS, make_exercise, sizes
@@ -23,6 +23,7 @@ from shared.text.transcript import Message
 FORMAT = 1  # raise it to have other questions drawn
 EACH = 300  # questions of a skill with its working, and as many without
 FEWER = 100  # of a skill where one thing more is new, or nothing can be
+DRAWS = 10_000  # for a question that was not asked yet; then there are too few of its size
 
 WORKING, ANSWER, PHRASINGS = "with working", "answer alone", "held-out phrasings"
 RANDOM, IN_A_ROW = "random letters", "letters in a row"
@@ -78,7 +79,7 @@ def asked(
     for skill, its_sizes in sizes_by_skill.items():
         rng, seen = random.Random(f"{FORMAT}, {part}, {skill}, {wishes}"), set()
         for size in islice(cycle(its_sizes), count):
-            draws = (draw(skill, rng, size, **wishes) for _ in repeat(None))
+            draws = (draw(skill, rng, size, **wishes) for _ in range(DRAWS))
             exercise = next(each for each in draws if fits(each) and str(each.messages) not in seen)
             seen.add(str(exercise.messages))
             yield Question(part, exercise)
