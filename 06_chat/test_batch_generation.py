@@ -66,7 +66,7 @@ def test_what_stands_right_of_a_row_is_not_seen(tiny_model):
 
 
 def test_a_finished_text_leaves_and_the_next_takes_its_place(tiny_model, shapes):
-    prompts, ends, done = [[1, 2], [3] * 9, [4, 5], [6] * 5], [2, 8, 1, 3], []
+    prompts, ends, done = [[1, 2], [3] * 9, [4, 5], [6] * 5], [2, 3, 1, 8], []
     drawn = [0] * len(prompts)
 
     def stop(number: int, token: int) -> bool:
@@ -74,7 +74,7 @@ def test_a_finished_text_leaves_and_the_next_takes_its_place(tiny_model, shapes)
         return drawn[number] == ends[number]
 
     texts = generate_batch(tiny_model, prompts, GREEDY, stop, batch_size=2, on_done=done.append)
-    assert done == [3, 2, 0, 1]
+    assert done == [1, 2, 0, 3]
     assert shapes == [(2, 8), *[(2, 1)] * 3, (1, 1), (2, 1), (1, 1), *[(2, 1)] * 2, *[(1, 1)] * 2]
     alone = [list(stream_ids(tiny_model, prompt, GREEDY)) for prompt in prompts]
     assert texts == [text[:end] for text, end in zip(alone, ends, strict=True)]
