@@ -80,7 +80,12 @@ def generate_batch(
         shorten: as in `stream_ids`, with the prompt's number before the ids.
         batch_size: texts side by side; long ones go first, so that equals stand together.
         on_done: told the number of each prompt that is done, in the order in which they end.
+
+    Raises:
+        UserError: `batch_size` is not at least 1.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; expected at least 1")
     waiting = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     cache = RowCache(model, min(batch_size, len(prompts)))
     done: list[list[int]] = [[] for _ in prompts]

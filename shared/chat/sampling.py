@@ -87,10 +87,23 @@ def next_tokens(
         return logits.argmax(dim=-1).tolist()
     logits = keep_top_k(logits / settings.temperature, settings.top_k)
     shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)  # (B, V)
-    return [
-        int(torch.multinomial(row, 1, generator=generator))
-        for row, generator in zip(shares, generators, strict=True)
-    ]
+    return draw(shares, generators)
+
+
+def draw(shares: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
+    """Draws an id for each row of shares (B, V), each as likely as its share says.
+
+    A race: each id sets out after a random, exponentially distributed time, divided by its
+    share, and the first one wins. So does `torch.multinomial`; it takes one generator, and 64
+    calls of it took 16 % of the time that 64 texts take.
+
+    Raises:
+        UserError: a share is not a number, as a diverged model's are.
+    """
+    if not shares.isfinite().all():
+        raise UserError("the model's logits are not numbers: its weights are broken, take others")
+    times = [torch.empty_like(shares[0]).exponential_(generator=g) for g in generators]
+    return (shares / torch.stack(times)).argmax(dim=-1).tolist()
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
