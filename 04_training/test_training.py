@@ -412,7 +412,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_alone(
     with pytest.raises(UserError, match="No space left on device"):
         save_one(tiny_config, tokenizer, tmp_path, step=6)
     assert list(tmp_path.iterdir()) == [place]
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
 
 
 def test_only_the_newest_checkpoints_are_kept(tiny_config, tokenizer, tmp_path):
@@ -436,10 +436,10 @@ def test_saving_a_step_again_never_takes_its_whole_checkpoint_away(
     with monkeypatch.context() as patched:
         patched.setattr(type(place), "rename", killed)
         save_one(tiny_config, tokenizer, tmp_path, keep=1)
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
     (place / "model.json").write_text("{}")  # a broken one is replaced
     save_one(tiny_config, tokenizer, tmp_path, keep=1)
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt", "model.json"])

@@ -248,14 +248,6 @@ def test_two_sources_of_one_name_are_refused(config_file, tmp_path):
         (tmp_path / folder / "notes").mkdir(parents=True)
         (tmp_path / folder / "notes" / "n.md").write_text("text " * 100)
     sources = [{"spec": f"markdown:{tmp_path / folder / 'notes'}"} for folder in ("a", "b")]
+    data = ["--data.sources", json.dumps(sources), "--out", str(tmp_path / "run")]
     with pytest.raises(UserError, match="two sources are called markdown:notes"):
-        full_run.main(
-            [
-                "--config",
-                str(config_file),
-                "--data.sources",
-                json.dumps(sources),
-                "--out",
-                str(tmp_path / "run"),
-            ]
-        )
+        full_run.main(["--config", str(config_file), *data])

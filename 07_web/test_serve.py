@@ -69,18 +69,9 @@ def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
 
 
 def test_limits_and_origins_come_from_the_command_line(checkpoint):
-    more = [
-        "--limits.max_messages",
-        "1",
-        "--allow-origin",
-        "https://a.org",
-        "--allow-origin",
-        "https://b.org",
-        "--behind-proxy",
-        "--allowed-host",
-        "c.org",
-    ]
-    with running(checkpoint, *more) as (_, address):
+    origins = "--allow-origin https://a.org --allow-origin https://b.org"
+    more = f"--limits.max_messages 1 {origins} --behind-proxy --allowed-host c.org"
+    with running(checkpoint, *more.split()) as (_, address):
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(address, {"messages": HI * 2})
         assert json.load(refused.value)["error"]["message"] == "at most 1 messages"
@@ -125,16 +116,8 @@ def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_the_load_test_counts_every_request_once(checkpoint):
-    done = run_load_test(
-        "--checkpoint",
-        str(checkpoint),
-        "--clients",
-        "4",
-        "--requests",
-        "12",
-        "--max_new_bytes",
-        "20",
-    )
+    options = "--clients 4 --requests 12 --max_new_bytes 20"
+    done = run_load_test("--checkpoint", str(checkpoint), *options.split())
     assert done.returncode == 0, done.stderr
     rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "-")
     assert rows["requests"] == "12"
