@@ -25,7 +25,7 @@ from shared.training.checkpoint import save_checkpoint
 
 SCRIPTS = Path(chat.__file__).parent
 CHECKPOINT = "--device cpu --seed 1 --checkpoint".split()
-UTF8 = os.environ | {"PYTHONUTF8": "1"}
+STRICT_UTF8 = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as in most terminals
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def command_line(name: str, checkpoint: Path, options: str = "") -> list[str]:
 def run(name: str, checkpoint: Path, options: str = "", stdin: bytes = b""):
     """The script's end, with its input from a pipe."""
     command = command_line(name, checkpoint, options)
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, env=UTF8)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, env=STRICT_UTF8)
 
 
 def test_piped_input_is_answered_line_by_line_whatever_its_bytes(talker, tmp_path):
@@ -97,7 +97,7 @@ class Terminal:
 
     def __init__(self, checkpoint: Path, options: str = "", columns: int = 80) -> None:
         self.master, slave = pty.openpty()
-        environment = UTF8 | {"COLUMNS": str(columns), "TERM": "dumb"}
+        environment = STRICT_UTF8 | {"COLUMNS": str(columns), "TERM": "dumb"}
         self.process = subprocess.Popen(
             command_line("chat.py", checkpoint, options),
             stdin=slave,
