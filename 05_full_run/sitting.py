@@ -67,8 +67,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     settings = run.config.train
     budget = run.budget
     due = math.floor(budget.progress * settings.evaluations) + 1
-    clock = run.strategy.clock
-    agree = run.strategy.agree
+    clock, agree = run.strategy.clock, run.strategy.agree
     saved_at = clock()
     early = False
     with (
