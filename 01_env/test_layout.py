@@ -23,11 +23,21 @@ TABLE = {
     "text.hub": 2,
     "text.python_docs": 2,
     "text.primer": 2,
+    "text.operands": 2,
+    "text.exercise": 2,
+    "text.drills_letters": 2,
+    "text.drills_numbers": 2,
+    "text.drills_order": 2,
+    "text.drills_memory": 2,
+    "text.drills_manners": 2,
+    "text.drills": 2,
+    "text.drill_conversations": 2,
     "text.sources": 2,
     "text.splits": 2,
     "text.token_file": 2,
     "text.batches": 2,
     "text.transcript": 2,
+    "text.conversations": 2,
     "text.pretokens": 2,
     "text.bpe": 2,
     "text.own_tokenizer": 2,
@@ -39,6 +49,7 @@ TABLE = {
     "text.byte_table": 2,
     "text.repeats": 2,
     "model.config": 3,
+    "model.fast_paths": 3,
     "model.norms": 3,
     "model.positions": 3,
     "model.causal_attention": 3,
@@ -83,6 +94,8 @@ TABLE = {
     "chat.kv_cache": 6,
     "chat.generation": 6,
     "chat.session": 6,
+    "chat.row_cache": 6,
+    "chat.batch_generation": 6,
 }
 ROOMS = ["", "text", "model", "training", "chat"]
 MEASURES_AHEAD = {"benchmark_contenders.py": 6}  # its table holds training and generation
@@ -100,6 +113,10 @@ STEPS = [
 def all_python_files() -> list[Path]:
     folders = [SHARED, *(ROOT / step for step in STEPS)]
     return [ROOT / "conftest.py", *(path for folder in folders for path in folder.rglob("*.py"))]
+
+
+def all_pages() -> list[Path]:
+    return [page for where in ("", "0*/", "0*/experiments/") for page in ROOT.glob(f"{where}*.md")]
 
 
 def shared_modules() -> dict[str, Path]:
@@ -174,10 +191,39 @@ def test_shared_spells_no_milestones_folder():
 
 def test_files_that_commands_links_and_sentences_name_are_there():
     named = re.compile(r"\b(?:0\d_\w+|shared)(?:/\w+)*/\w+\.(?:py|md)\b")
-    pages = [page for where in ("", "0*/", "0*/experiments/") for page in ROOT.glob(f"{where}*.md")]
-    for page in [*pages, *all_python_files()]:
+    for page in [*all_pages(), *all_python_files()]:
         for path in named.findall(page.read_text()):
             assert (ROOT / path).is_file(), f"{page} names {path}"
+
+
+def test_links_between_pages_lead_to_files_and_headings():
+    for page in all_pages():
+        for path, heading in links(page):
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page} links to {path}"
+            assert not heading or heading in anchors(target), f"{page} links to {path}#{heading}"
+
+
+def test_notes_link_to_every_page_beside_them():
+    for notes in ROOT.glob("0*/notes.md"):
+        linked = {(notes.parent / path).resolve() for path, _ in links(notes)}
+        beside = {page for page in all_pages() if notes.parent in page.parents} - {notes}
+        assert beside <= linked, f"{notes} links to none of {beside - linked}"
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """(path, heading) of each link to another page or file here; either may be empty."""
+    return re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", without_code(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that hosting sites give to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_shared_knows_no_web():

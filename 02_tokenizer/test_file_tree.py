@@ -1,5 +1,6 @@
 """Notes as they really are: odd names, loops, pipes, broken files. Same order, nothing fatal."""
 
+import io
 import os
 import random
 import tracemalloc
@@ -185,14 +186,14 @@ def test_text_that_only_another_source_would_read_is_told(vault, tmp_path):
 def test_an_unreadable_file_is_passed_over_and_the_rest_is_read(tmp_path, monkeypatch):
     for name in ("a.md", "b.md", "c.md"):
         (tmp_path / name).write_text(name)
-    original = Path.read_bytes
+    original = Path.open
 
-    def refuse(self):
+    def refuse(self, *mode):
         if self.name == "b.md":
             raise PermissionError(13, "Permission denied")
-        return original(self)
+        return original(self, *mode)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     skipped: list[tuple[str, str]] = []
     read = [d.name for d in read_markdown(tmp_path, lambda *told: skipped.append(told))]
     assert read == ["a.md", "c.md"]
@@ -221,7 +222,8 @@ def test_two_machines_write_the_same_corpus(vault, tmp_path):
 def test_memory_stays_flat_however_many_files_there_are(tmp_path, monkeypatch):
     """A folder of 200 MB: the files are never in memory together."""
     megabyte = 1 << 20
-    files = [TreeFile(f"{n:05d}.md", (megabyte, n), lambda: b"x" * megabyte) for n in range(200)]
+    stamp, opened = (megabyte, 0), lambda: io.BytesIO(b"x" * megabyte)
+    files = [TreeFile(f"{n:05d}.md", stamp, opened) for n in range(200)]
     monkeypatch.setattr(corpora, "list_tree", lambda *arguments: files)
     (tmp_path / "stand-in.md").write_text("x")
     tracemalloc.start()

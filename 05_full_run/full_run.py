@@ -21,7 +21,7 @@ from sitting import console, finish, open_log, train_and_log
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
 from shared.files import make_folder, user_path
-from shared.text.token_file import data_folder
+from shared.text.token_file import data_folder, document_lengths
 from shared.training.budget import parse_budget
 from shared.training.card import CARD_FILE, trained_steps
 from shared.training.checkpoint_folder import list_checkpoints
@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> None:
     if not begin(run, options.resume):
         return
     tell_the_start(run)
+    tell_long_conversations(run)
     with open_log(run) as log:
         if train_and_log(run, log, stop_after):
             finish(run, arguments, log)
@@ -141,6 +142,21 @@ def tell_the_start(run: Run) -> None:
         f"{run.model.count_parameters():,} parameters · {train_bytes:,} bytes of text · "
         f"{device_label(run.device)} · {dtype_name(run.precision.dtype)} · {run.config.budget}"
     )
+
+
+def tell_long_conversations(run: Run) -> None:
+    """Prints how many conversations, of the sources that hold some, no window shows whole."""
+    length = run.config.model.context_length
+    for corpus in run.corpora:
+        if not corpus.manifest.get("conversations", {}).get("train"):
+            continue
+        lengths = document_lengths(corpus.train, run.tokenizer.end_of_text)
+        if longer := int((lengths > length).sum()):
+            console.print(
+                f"{longer:,} of {len(lengths):,} conversations in {corpus.name} are longer than "
+                f"the context of {length:,} ids, the longest {lengths.max():,}: "
+                "learned in pieces, none is left out or shortened"
+            )
 
 
 def command_line() -> ArgumentParser:

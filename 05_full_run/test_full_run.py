@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from live_progress import LiveProgress
 
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
+from shared.text.sources import Source
 from shared.training import run_log
 from shared.training.checkpoint import RUN_FILE, load_model
 from shared.training.checkpoint_folder import find_checkpoint
@@ -101,6 +102,22 @@ def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders, c
         }.items():
             assert re.search(rf"^ *{who} +{bits} *$", told, re.MULTILINE), who
         assert "100.0%" in told
+
+
+def test_conversations_that_no_window_shows_whole_are_counted(
+    config_file, folders, tmp_path, capsys
+):
+    chats = tmp_path / "chats.txt"
+    sizes = (4, 8, 9, 12)  # 24 ids more each, and a window has 32
+    chats.write_text("\n".join(f"user: hello\nassistant: {'x' * size}\n" for size in sizes))
+    data = {"sources": [Source("primer"), Source(f"transcripts:{chats}")], "path": None}
+    config = parse("--config", str(config_file), "--data.valid_fraction", "0")
+    config = replace(config, data=replace(config.data, **data))
+    full_run.tell_long_conversations(full_run.read_and_build(config, folders / "chats"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("conversations in") == 1  # the primer is not one's own
+    expected = "2 of 4 conversations in transcripts:chats.txt are longer than the context of 32 ids"
+    assert f"{expected}, the longest 36" in printed
 
 
 def test_a_run_is_tracked_in_tensorboard_alike_and_over_a_resume(config_file, folders):

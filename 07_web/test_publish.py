@@ -200,6 +200,14 @@ def test_an_edited_primer_is_private(run, tmp_path, monkeypatch):
     assert "I am a tiny language model" not in card and card.count(publish.LEFT_OUT) == 2
 
 
+@pytest.mark.parametrize("edited", ["primer.SHIPPED", "drill_conversations.SHIPPED_WORDS"])
+def test_drills_are_public_while_words_and_primer_are_the_shipped_ones(edited, monkeypatch):
+    assert publish.is_public("drills") and publish.is_public("primer")
+    assert not publish.is_public("markdown") and not publish.is_public("python-docs")
+    monkeypatch.setattr(f"shared.text.{edited}_SHA256", "of another")
+    assert not publish.is_public("drills")
+
+
 def test_it_says_how_many_published_tokens_were_learned_from_the_text(
     make_run, bpe, tmp_path, capsys
 ):

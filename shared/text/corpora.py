@@ -9,11 +9,21 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.errors import UserError
-from shared.text.file_tree import OnSkip, existing, ignore_skips, list_tree, stable_name
+from shared.text.conversations import MESSAGES, messages_of, split_transcripts
+from shared.text.file_tree import (
+    OnSkip,
+    TreeFile,
+    existing,
+    ignore_skips,
+    is_tree,
+    list_tree,
+    stable_name,
+)
 from shared.text.tokenizer import to_bytes
+from shared.text.transcript import Message, render
 
 TEXT_SUFFIXES = (".txt", ".text")
 MARKDOWN_SUFFIXES = (".md", ".markdown")
@@ -24,11 +34,14 @@ UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, l
 
 
 class Document(NamedTuple):
-    """One named text. `split` is set only where the corpus itself decides it."""
+    """One named text."""
 
     name: str
     data: bytes
     split: str | None = None
+    """set only where the corpus itself decides it"""
+    is_conversation: bool = False
+    """never cut"""
 
 
 def read_markdown(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
@@ -52,33 +65,96 @@ def read_text(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
     return _read_files(path, TEXT_SUFFIXES, on_skip)
 
 
-def read_jsonl(path: str | Path, text_field: str = "text") -> Iterator[Document]:
-    """A `.jsonl` or `.jsonl.xz` file: one JSON object a line, text in `text_field`.
+def read_jsonl(
+    path: str | Path, text_field: str = "text", on_skip: OnSkip = ignore_skips
+) -> Iterator[Document]:
+    """A `.jsonl` or `.jsonl.xz` file, or those of a folder or .zip: a JSON object a line.
 
-    Documents are named by their line number.
+    Documents are named by their line number, and below a root by the file's path before it.
 
     Raises:
         UserError: no such file, a broken one, a line that is not JSON, or one without
             `text_field`.
     """
-    path = existing(path)
+    for name, place, row in _rows(path, on_skip):
+        yield Document(name, _text_of(row, text_field, place))
+
+
+def read_conversations(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
+    """The same files with `{"messages": [{"role", "content"}, ...]}` on each line.
+
+    Raises:
+        UserError: no such file, a broken one, or a line that is no conversation.
+    """
+    for name, place, row in _rows(path, on_skip):
+        yield conversation(name, messages_of(row, place))
+
+
+def read_transcripts(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[Document]:
+    """The conversations of a `.txt` file, or of those of a folder or .zip: see `transcript.py`.
+
+    Documents are named by their first line's number, and the file's path before it.
+
+    Raises:
+        UserError: no such path, no `.txt` file in it, or one that holds something else.
+    """
+    for name, data, *_ in read_text(path, on_skip):
+        text = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
+        for line, messages in split_transcripts(text, name):
+            yield conversation(f"{name}/{line:08d}", messages)
+
+
+def conversation(name: str, messages: list[Message], split: str | None = None) -> Document:
+    """A conversation as the document that a model reads."""
+    return Document(name, to_bytes(render(messages)), split, is_conversation=True)
+
+
+def holds_messages(path: str | Path) -> bool:
+    """True if the first row of these `.jsonl` files has messages, and no text beside them."""
     try:
-        with (lzma.open if path.suffix == ".xz" else open)(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    text = _text_of(line, text_field, f"{path}:{number}")
-                    yield Document(f"{number:08d}", text)
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        _, _, row = next(_rows(path), (None, None, None))
+    except UserError:  # the reader will tell
+        return False
+    return isinstance(row, dict) and MESSAGES in row and "text" not in row
+
+
+def _rows(path: str | Path, on_skip: OnSkip = ignore_skips) -> Iterator[tuple[str, str, Any]]:
+    """Name, place and value of each line that is not blank."""
+    path = existing(path)
+    for file in _listed(path, JSONL_SUFFIXES, on_skip):
+        below, place = "", path
+        if is_tree(path):
+            below, place = f"{stable_name(file.name)}/", path / file.name
+        try:
+            with file.open() as raw:
+                lines = lzma.open(raw) if file.name.lower().endswith(".xz") else raw
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        here = f"{place}:{number}"
+                        yield f"{below}{number:08d}", here, _parsed(line, here)
+        except UNREADABLE as error:
+            raise UserError(f"cannot read {place}: {error}") from error
+
+
+def _parsed(line: bytes, place: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not a JSON object ({error})") from error
+
+
+def _text_of(row: Any, field: str, place: str) -> bytes:
+    if not isinstance(row, dict) or not isinstance(row.get(field), str):
+        keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{place}: no text field {field!r}; it has: {keys}. Set text_field.")
+    return to_bytes(row[field])
 
 
 def _read_files(path: str | Path, suffixes: tuple[str, ...], on_skip: OnSkip) -> Iterator[Document]:
-    files = list_tree(path, suffixes, on_skip)
-    if not files:
-        raise UserError(f"no {' or '.join(suffixes)} file below {path}")
-    for file in files:
+    for file in _listed(path, suffixes, on_skip):
         try:
-            data = file.read()
+            with file.open() as opened:
+                data = opened.read()
         except UNREADABLE as error:
             on_skip(file.name, f"unreadable ({getattr(error, 'strerror', None) or error})")
             continue
@@ -88,12 +164,8 @@ def _read_files(path: str | Path, suffixes: tuple[str, ...], on_skip: OnSkip) ->
             on_skip(file.name, "empty")
 
 
-def _text_of(line: bytes, field: str, place: str) -> bytes:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not a JSON object ({error})") from error
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{place}: no text field {field!r}; it has: {keys}. Set text_field.")
-    return to_bytes(record[field])
+def _listed(path: str | Path, suffixes: tuple[str, ...], on_skip: OnSkip) -> list[TreeFile]:
+    files = list_tree(path, suffixes, on_skip)
+    if not files:
+        raise UserError(f"no {' or '.join(suffixes)} file below {path}")
+    return files

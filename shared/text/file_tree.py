@@ -11,7 +11,9 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from shared.errors import UserError
 from shared.files import user_path
@@ -21,13 +23,13 @@ OnSkip = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class TreeFile:
-    """One file: its name in the tree, what tells whether it changed, and how to read it."""
+    """One file: its name in the tree, what tells whether it changed, and how to open it."""
 
     name: str
     """path below the root, with `/`"""
     stamp: tuple[int, int]
     """size, and modification time (folder) or checksum (.zip)"""
-    read: Callable[[], bytes]
+    open: Callable[[], IO[bytes]]
 
 
 def ignore_skips(name: str, reason: str) -> None:
@@ -75,7 +77,7 @@ def list_tree(
         found = list(_in_zip(path, suffixes, on_skip))
     else:
         size, changed = path.stat().st_size, path.stat().st_mtime_ns
-        found = [TreeFile(path.name, (size, changed), path.read_bytes)]
+        found = [TreeFile(path.name, (size, changed), partial(path.open, "rb"))]
     return sorted(found, key=lambda file: _order(file.name))
 
 
@@ -115,7 +117,7 @@ def _one_file(root: Path, path: Path, on_skip: OnSkip) -> Iterator[TreeFile]:
         on_skip(name, "dangling link" if dangling else f"unreadable ({error.strerror})")
         return
     if stat.S_ISREG(facts.st_mode):  # a pipe would be waited on for ever
-        yield TreeFile(name, (facts.st_size, facts.st_mtime_ns), path.read_bytes)
+        yield TreeFile(name, (facts.st_size, facts.st_mtime_ns), partial(path.open, "rb"))
     else:
         on_skip(name, "not a regular file")
 
@@ -139,4 +141,4 @@ def _in_zip(path: Path, suffixes: tuple[str, ...], on_skip: OnSkip) -> Iterator[
             on_skip(name, "encrypted")
         else:
             stamp = (entry.file_size, entry.CRC)
-            yield TreeFile(name, stamp, lambda entry=entry: archive.read(entry))
+            yield TreeFile(name, stamp, partial(archive.open, entry))

@@ -6,11 +6,14 @@ Promoted by 02_tokenizer.
 import math
 import re
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from shared.errors import UserError
-from shared.text.corpora import Document
+from shared.text.conversations import to_messages
+from shared.text.corpora import Document, conversation
 from shared.text.tokenizer import to_bytes
+from shared.text.transcript import Message
 
 OFFICIAL_SPLITS = {"train": "train", "validation": "validation", "valid": "validation"}
 
@@ -32,15 +35,19 @@ def read_hub(
         config: one of its configurations, such as `wikitext-103-raw-v1`.
         splits: such as `train+validation+test`: these are read as one, with no official
             split left. None: all but `test` are read, each as what it is.
-        text_field: the column that holds the text.
+        text_field: the column that holds the text, or a list of messages: see
+            `conversations.py`.
         streaming: read over the network as needed rather than download it all first.
-        max_bytes: stop each split after this many bytes of text.
+        max_bytes: stop each split after this many bytes of text; before a conversation
+            that does not fit.
         document_start: a regular expression; a row that matches starts a new document
             and other rows continue it (wikitext has one row a line). None: a row is
-            a document. `(?!)`, which matches nothing, makes one document of all rows.
+            a document, as a conversation always is. `(?!)`, which matches nothing, makes
+            one document of all rows.
 
     Raises:
-        UserError: offline, no such data set, or no such text field.
+        UserError: offline, no such data set, no such text field, or a list in it that is
+            no conversation.
     """
     loaded = _load(dataset, config, splits, streaming)
     official = any(OFFICIAL_SPLITS.get(name) == "validation" for name in loaded)
@@ -62,16 +69,16 @@ def _load(
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         raise UserError(
             f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? "
-            "These need no network: python-docs, primer, markdown:, text:, jsonl:"
+            "These need none: python-docs, primer, drills, markdown:, text:, jsonl:, messages:"
         ) from error
     if splits is not None:
         return {splits: loaded}
     return {str(name): loaded[name] for name in loaded}
 
 
-def _texts(rows: Iterable[dict[str, Any]], field: str, where: str) -> Iterator[str]:
+def _texts(rows: Iterable[dict[str, Any]], field: str, where: str) -> Iterator[str | list[Message]]:
     rows = iter(rows)
-    while True:
+    for number in count(1):
         try:
             row = next(rows)
         except StopIteration:
@@ -81,17 +88,22 @@ def _texts(rows: Iterable[dict[str, Any]], field: str, where: str) -> Iterator[s
                 f"reading {where} broke off: {error}. Run the same command again: files that "
                 "were downloaded whole are kept"
             ) from error
-        if not isinstance(row.get(field), str):
+        value = row.get(field)
+        if not isinstance(value, str | list):
             raise UserError(f"{where} has no text field {field!r}; it has: {', '.join(row)}")
-        yield row[field]
+        yield value if isinstance(value, str) else to_messages(value, f"{where}, row {number}")
 
 
-def _joined(texts: Iterable[str], document_start: str | None) -> Iterator[str]:
+def _joined(
+    texts: Iterable[str | list[Message]], document_start: str | None
+) -> Iterator[str | list[Message]]:
     if document_start is None:
         yield from texts
         return
     starts, held = re.compile(document_start), []
     for text in texts:
+        if not isinstance(text, str):
+            raise UserError("each conversation is a document: leave document_start out")
         if held and starts.match(text):
             yield "".join(held)
             held = []
@@ -101,15 +113,24 @@ def _joined(texts: Iterable[str], document_start: str | None) -> Iterator[str]:
 
 
 def _documents(
-    texts: Iterable[str], split_name: str, split: str | None, max_bytes: int | None
+    texts: Iterable[str | list[Message]], split_name: str, split: str | None, max_bytes: int | None
 ) -> Iterator[Document]:
     room = math.inf if max_bytes is None else max_bytes
     for number, text in enumerate(texts):
-        data = to_bytes(text)
-        if len(data) > room:
-            data = data[: int(room)].decode("utf-8", "ignore").encode()  # whole characters only
-            room = 0
-        yield Document(f"{split_name}/{number:09d}", data, split)
-        room -= len(data)
+        name = f"{split_name}/{number:09d}"
+        if isinstance(text, str):
+            whole = Document(name, to_bytes(text), split)
+        else:
+            whole = conversation(name, text, split)
+        if len(whole.data) > room:
+            if not whole.is_conversation:
+                yield whole._replace(data=_cut(whole.data, int(room)))
+            return
+        yield whole
+        room -= len(whole.data)
         if room <= 0:
             return
+
+
+def _cut(data: bytes, size: int) -> bytes:
+    return data[:size].decode("utf-8", "ignore").encode()  # whole characters only

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from shared.text.conversations import split_transcripts
 from shared.text.corpora import Document
-from shared.text.transcript import Message, parse, render
+from shared.text.transcript import Message, render
 
 PRIMER_PATH = Path(__file__).with_name("primer.txt")
 SHIPPED_SHA256 = "c496872f9ab17e57195342142aa360c1d7ddca570e9518c23b126175ea0d2315"
@@ -37,8 +38,8 @@ def read_primer() -> Iterator[Document]:
 
 def primer_conversations() -> list[list[Message]]:
     """The conversations of `primer.txt`, which stand there with a blank line between them."""
-    blocks = PRIMER_PATH.read_text(encoding="utf-8").split("\n\n")
-    return [parse(block.strip() + "\n") for block in blocks if block.strip()]
+    text = PRIMER_PATH.read_text(encoding="utf-8")
+    return [messages for _, messages in split_transcripts(text, PRIMER_PATH.name)]
 
 
 def is_shipped_primer() -> bool:

@@ -17,17 +17,26 @@ from shared.text.corpora import (
     MARKDOWN_SUFFIXES,
     TEXT_SUFFIXES,
     Document,
+    holds_messages,
+    read_conversations,
     read_jsonl,
     read_markdown,
     read_text,
+    read_transcripts,
 )
+from shared.text.drill_conversations import drill_count, drills_stamp, read_drills
 from shared.text.file_tree import OnSkip, existing, ignore_skips, is_tree, list_tree
 from shared.text.hub import read_hub
 from shared.text.primer import PRIMER_PATH, read_primer
 from shared.text.python_docs import read_python_docs
 
-KINDS = "python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG[:SPLITS]]"
+KINDS = (
+    "python-docs, primer, drills[:COUNT], markdown:FOLDER, text:PATH, jsonl:FILE, "
+    "messages:FILE.jsonl, transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"
+)
 FILE_KINDS = {"markdown": MARKDOWN_SUFFIXES, "text": TEXT_SUFFIXES, "jsonl": JSONL_SUFFIXES}
+CONVERSATION_KINDS = {"messages": JSONL_SUFFIXES, "transcripts": TEXT_SUFFIXES}
+SUFFIXES = FILE_KINDS | CONVERSATION_KINDS
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,12 @@ class Source:
     """One corpus and how much of each batch it fills."""
 
     spec: str
-    """python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, hub:DATASET[:CONFIG[:SPLITS]]"""
+    """python-docs, primer, drills[:COUNT], markdown:FOLDER, text:PATH, jsonl:FILE,
+    messages:FILE.jsonl, transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"""
     weight: float = 1.0
     """share of the training windows, relative to the other sources"""
     text_field: str = "text"
-    """jsonl, hub: the field that holds the text"""
+    """jsonl, hub: the field that holds the text; hub: or a list of messages"""
     streaming: bool = False
     """hub: read over the network as needed rather than download everything first"""
     max_bytes: int | None = None
@@ -71,10 +81,11 @@ def source_of_path(path: str | Path, weight: float = 1.0) -> Source:
     path = existing(path)
     for kind, suffixes in FILE_KINDS.items():
         named_so = path.name.lower().endswith(suffixes)
-        if (kind != "jsonl" and list_tree(path, suffixes)) if is_tree(path) else named_so:
-            return Source(f"{kind}:{path}", weight)
+        if list_tree(path, suffixes) if is_tree(path) else named_so:
+            with_messages = kind == "jsonl" and holds_messages(path)
+            return Source(f"{'messages' if with_messages else kind}:{path}", weight)
     raise UserError(
-        f"{path}: expected a folder or .zip with .md or .txt files, or one such or .jsonl file"
+        f"{path}: expected a folder or .zip with .md, .txt or .jsonl files, or one such file"
     )
 
 
@@ -85,19 +96,25 @@ def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
         UserError: the kind is unknown, or what it names cannot be read.
     """
     kind, argument = source.kind, source.argument
-    if (kind in FILE_KINDS or kind == "hub") and not argument:
+    if (kind in SUFFIXES or kind == "hub") and not argument:
         raise UserError(f"source {source.spec!r} lacks its argument; the kinds are: {KINDS}")
     match kind:
         case "python-docs":
             return read_python_docs()
         case "primer":
             return read_primer()
+        case "drills":
+            return read_drills(drill_count(argument))
         case "markdown":
             return read_markdown(argument, on_skip)
         case "text":
             return read_text(argument, on_skip)
         case "jsonl":
-            return read_jsonl(argument, source.text_field)
+            return read_jsonl(argument, source.text_field, on_skip)
+        case "messages":
+            return read_conversations(argument, on_skip)
+        case "transcripts":
+            return read_transcripts(argument, on_skip)
         case "hub":
             dataset, config, splits = [*argument.split(":", 2), "", ""][:3]
             return read_hub(
@@ -114,10 +131,10 @@ def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
 
 def tell_other_kinds(source: Source, on_skip: OnSkip) -> None:
     """Tells of the files in a source's folder or .zip that only another source would read."""
-    if source.kind not in FILE_KINDS or not is_tree(existing(source.argument)):
+    if source.kind not in SUFFIXES or not is_tree(existing(source.argument)):
         return
     for kind, suffixes in FILE_KINDS.items():
-        if kind != source.kind:
+        if suffixes != SUFFIXES[source.kind]:
             for file in list_tree(source.argument, suffixes):
                 on_skip(file.name, f"not {source.kind} (a source {kind}:PATH would read it)")
 
@@ -126,15 +143,17 @@ def fingerprint(source: Source) -> str:
     """A digest that changes when the source's text may have changed, without reading it all.
 
     Files: names, sizes and modification times (in a .zip: checksums). Python's docs:
-    the Python version. A hub data set: its name and options.
+    the Python version. Drills: what the program makes. A hub data set: its name and options.
     """
     state: object = None
-    if source.kind in FILE_KINDS:
-        files = list_tree(source.argument, FILE_KINDS[source.kind])
+    if source.kind in SUFFIXES:
+        files = list_tree(source.argument, SUFFIXES[source.kind])
         state = [(file.name, file.stamp) for file in files]
     elif source.kind == "python-docs":
         state = platform.python_version()
     elif source.kind == "primer":
         state = PRIMER_PATH.read_text(encoding="utf-8")
+    elif source.kind == "drills":
+        state = drills_stamp()
     options = {key: value for key, value in asdict(source).items() if key != "weight"}
     return hashlib.sha256(json.dumps([options, state]).encode()).hexdigest()

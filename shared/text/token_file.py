@@ -91,6 +91,11 @@ def load_corpus(
     return Corpus(source, _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype), manifest)
 
 
+def document_lengths(ids: np.ndarray, end_of_text: int) -> np.ndarray:
+    """How many ids each document of a token file has, its end not counted: (documents,)."""
+    return np.diff(np.flatnonzero(ids == end_of_text), prepend=-1) - 1
+
+
 def id_dtype(vocab_size: int) -> np.dtype:
     """The smallest unsigned type that holds ids below `vocab_size`."""
     return np.min_scalar_type(vocab_size - 1)
@@ -145,15 +150,17 @@ def _write_ids(
     dtype = id_dtype(tokenizer.vocab_size)
     end = np.array([tokenizer.end_of_text], dtype).tobytes()
     splits = (TRAIN, VALIDATION)
-    count = {what: dict.fromkeys(splits, 0) for what in ("documents", "bytes", "ids")}
+    counted = ("documents", "conversations", "bytes", "ids")
+    count = {what: dict.fromkeys(splits, 0) for what in counted}
     digests = {split: hashlib.sha256() for split in splits}
     files = {split: open(partial / f"{split}.bin", "wb") for split in splits}
     try:
-        for _, data, split in split_documents(documents, valid_fraction):
+        for _, data, split, is_conversation in split_documents(documents, valid_fraction):
             encoded = tokenizer.encode(data).astype(dtype, copy=False).tobytes() + end
             files[split].write(encoded)
             digests[split].update(encoded)
             count["documents"][split] += 1
+            count["conversations"][split] += is_conversation
             count["bytes"][split] += len(data)
             count["ids"][split] += len(encoded) // dtype.itemsize
             on_bytes(len(data))

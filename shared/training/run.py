@@ -20,11 +20,10 @@ from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches, evaluation_batches
 from shared.text.file_tree import OnSkip, ignore_skips
-from shared.text.own_tokenizer import tokenizer_for
-from shared.text.token_file import Corpus, load_corpus
+from shared.text.token_file import Corpus
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import Budget, parse_budget
-from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE, restore_state, save_checkpoint
+from shared.training.checkpoint import RUN_FILE, restore_state, save_checkpoint
 from shared.training.checkpoint_folder import list_checkpoints, newest_whole, step_of
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
@@ -33,7 +32,13 @@ from shared.training.precision import Precision, pick_dtype
 from shared.training.processes import pick_strategy
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_log import rewind_metrics
-from shared.training.run_parts import build_batches, build_optimizers, build_schedule, model_for
+from shared.training.run_parts import (
+    build_batches,
+    build_optimizers,
+    build_schedule,
+    model_for,
+    read_corpora,
+)
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
@@ -216,17 +221,9 @@ def build_run(
     """
     budget, strategy = parse_budget(config.budget), pick_strategy(config)
     device, budget.clock = strategy.device, strategy.clock
-    data, sources = config.data, config.data.all_sources()
     with strategy.main_first():
-        begun = newest_whole(Path(folder) / "checkpoints", lambda line: None)
-        own = begun and begun / TOKENIZER_FILE
-        tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, own)
-        settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
-        corpora = [load_corpus(source, *settings) for source in sources]
+        tokenizer, corpora = read_corpora(config.data, folder, data_folder, on_bytes, on_skip)
     config = replace(config, model=model_for(config, tokenizer))
-    names = [corpus.name for corpus in corpora]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
     torch.manual_seed(config.seed)
     model = Transformer(config.model).to(device)
     model.recompute = config.train.recompute

@@ -1,4 +1,4 @@
-"""The parts of a run that its config alone decides: sizes, batches, optimizers, schedule.
+"""The parts of a run that its config alone decides: text, sizes, batches, optimizers, schedule.
 
 Promoted by 05_full_run.
 """
@@ -6,17 +6,23 @@ Promoted by 05_full_run.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
 
+from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.batches import Batches
-from shared.text.token_file import Corpus
+from shared.text.file_tree import OnSkip
+from shared.text.own_tokenizer import tokenizer_for
+from shared.text.token_file import Corpus, load_corpus
 from shared.text.tokenizer_file import Tokenizer
+from shared.training.checkpoint import TOKENIZER_FILE
+from shared.training.checkpoint_folder import newest_whole
 from shared.training.optimizer import build_adamw, build_muon
-from shared.training.run_config import RunConfig, TrainConfig
+from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.schedule import warmup_cosine, warmup_stable_decay
 
 
@@ -24,6 +30,30 @@ def model_for(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
     """The model's config with what follows from the tokenizer: V, and where documents begin."""
     start = tokenizer.end_of_text if config.data.within_documents else None
     return replace(config.model, vocab_size=tokenizer.vocab_size, document_start=start)
+
+
+def read_corpora(
+    data: DataConfig,
+    folder: str | Path,
+    data_folder: str | Path,
+    on_bytes: Callable[[int], None],
+    on_skip: OnSkip,
+) -> tuple[Tokenizer, list[Corpus]]:
+    """The run's tokenizer, its own if it has begun in `folder`, and its text as ids.
+
+    Raises:
+        UserError: a source cannot be read, or two have one name.
+    """
+    sources = data.all_sources()
+    begun = newest_whole(Path(folder) / "checkpoints", lambda line: None)
+    own = begun and begun / TOKENIZER_FILE
+    tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, own)
+    settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
+    corpora = [load_corpus(source, *settings) for source in sources]
+    names = [corpus.name for corpus in corpora]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"two sources are called {twice.pop()}: rename a folder, or join them")
+    return tokenizer, corpora
 
 
 def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
