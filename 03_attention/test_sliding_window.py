@@ -6,9 +6,7 @@ import window_benchmark
 from torch.nn import functional as F
 
 from shared.model import fast_paths
-from shared.model.config import ModelConfig
 from shared.model.sliding_window import attend_in_window, window_mask
-from shared.model.transformer import Transformer
 
 
 def random_parts(positions: int, batch: int = 2) -> list[torch.Tensor]:
@@ -59,15 +57,10 @@ def test_the_window_counts_the_querys_own_key():
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
-def test_information_travels_layers_times_window_minus_one_and_no_further(n_layers):
+def test_information_travels_layers_times_window_minus_one_and_no_further(n_layers, random_model):
     window, last = 4, 23
-    torch.manual_seed(0)
-    model = Transformer(
-        ModelConfig(context_length=24, n_layers=n_layers, d_model=32, n_heads=2, window=window)
-    ).eval()
+    model = random_model(n_layers=n_layers, window=window)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
         ids = torch.randint(256, (1, 24), generator=torch.Generator().manual_seed(1))
         before = model(ids)[0, -1]
         reach = n_layers * (window - 1)

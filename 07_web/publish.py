@@ -102,7 +102,8 @@ def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) 
     """
     try:
         saved = json.loads((checkpoint / RUN_FILE).read_text())
-        hashes, data = saved["corpora"], dict(saved["data"])
+        hashes = saved["corpora"]
+        data = dict(saved["data"])
         data["sources"] = [Source(**source) for source in data["sources"]]
         config = DataConfig(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
