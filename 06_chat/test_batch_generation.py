@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_cached_variants import VARIANTS, build
 
 from shared.chat.batch_generation import Reply, generate_batch, reply_batch
 from shared.chat.generation import stream_ids
@@ -13,11 +12,12 @@ from shared.chat.sampling import SamplingSettings, draw, next_token, next_tokens
 from shared.chat.session import stream_reply
 from shared.errors import UserError
 from shared.model.config import MoEConfig
+from shared.model.transformer import Transformer
 from shared.text.transcript import Message
 
 GREEDY = SamplingSettings(temperature=0, max_new_bytes=12)
 BOLD = SamplingSettings(temperature=1, top_p=0.9, top_k=50, repetition_penalty=1.3, seed=3)
-LENGTHS = (1, 7, 30, 20, 2)  # the context is 24: one is too long, one outgrows it, one is alone
+LENGTHS = (1, 7, 40, 28, 2)  # the context is 32: one is too long, one outgrows it, one is alone
 PROMPTS = [[(31 * place + length) % 256 for place in range(length)] for length in LENGTHS]
 
 
@@ -29,14 +29,16 @@ def shapes(tiny_model):
     return seen
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [*VARIANTS.values(), {"document_start": 31}, {"moe": MoEConfig(n_experts=4, top_k=1)}],
-    ids=[*VARIANTS, "documents", "one expert of four"],
-)
-def test_each_text_is_what_it_is_alone(fields):
+def test_each_text_is_what_it_is_alone(variant, random_model):
+    assert_alone_and_together_are_equal(random_model(**variant))
+
+
+def test_so_it_is_where_each_position_goes_to_one_expert(random_model):
+    assert_alone_and_together_are_equal(random_model(moe=MoEConfig(n_experts=4, top_k=1)))
+
+
+def assert_alone_and_together_are_equal(model: Transformer) -> None:
     """Three at once, so that others move and wait while some are read again."""
-    model = build(fields)
     alone = [list(stream_ids(model, prompt, GREEDY)) for prompt in PROMPTS]
     assert generate_batch(model, PROMPTS, GREEDY, batch_size=3) == alone
 
