@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from sybil import Sybil
@@ -19,6 +20,10 @@ from shared.text.tokenizer import ByteTokenizer
 
 # Scripts that tests start write their token files here, not into the repository.
 os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
+
+# An example may take as long as the machine takes: no test looks at the clock.
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

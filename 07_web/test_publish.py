@@ -40,7 +40,7 @@ def test_every_window_has_its_own_hash_and_equal_windows_the_same():
     assert len(window_hashes(data[: SPAN - 1])) == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary(min_size=0, max_size=300),
     st.binary(min_size=0, max_size=300),
