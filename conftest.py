@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from exercise_table import exercise_named
@@ -14,14 +17,51 @@ from judging import Answer, Draw
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-from shared.model.config import ModelConfig
+from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
 
 # Scripts that tests start write their token files here, not into the repository.
 os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
 
+# An example may take as long as the machine takes: no test looks at the clock.
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+# What `tiny_config` can be made of otherwise: each choice once, alone or with what goes with it.
+EXPERTS = MoEConfig(n_experts=4, top_k=2)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grouped heads": {},
+    "every head its own keys": {"n_kv_heads": None},
+    "one key head": {"n_kv_heads": 1},
+    "sinusoidal": {"positions": "sinusoidal"},
+    "no positions": {"positions": "none"},
+    "interpolation": {"rope": RopeConfig(scaling="interpolation", factor=2.0)},
+    "ntk": {"rope": RopeConfig(scaling="ntk", factor=2.0)},
+    "normed queries and keys": {"norm": NormConfig(queries_and_keys=True)},
+    "layer norms everywhere": {"norm": NormConfig("layer", queries_and_keys=True)},
+    "squared relu": {"activation": "relu2"},
+    "window": {"window": 5},
+    "window of one": {"window": 1},
+    "window as wide as the context": {"window": 32},
+    "documents": {"document_start": 30},
+    "documents in a window": {"document_start": 30, "window": 16},
+    "dropout": {"dropout": 0.1},
+    "soft cap": {"logit_cap": 15.0},
+    "large vocabulary, tied": {"vocab_size": 2048, "tied_head": True},
+    "experts": {"moe": EXPERTS},
+    "experts with biases": {"moe": EXPERTS, "bias": True},
+    "GPT-2": {
+        "n_kv_heads": None,
+        "positions": "learned",
+        "norm": NormConfig("layer"),
+        "activation": "gelu",
+        "bias": True,
+        "tied_head": True,
+    },
+}
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
@@ -36,15 +76,35 @@ def tiny_config() -> ModelConfig:
     return ModelConfig(context_length=32, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2)
 
 
-@pytest.fixture
-def tiny_model(tiny_config: ModelConfig) -> Transformer:
-    """An untrained model whose every weight matters: large random entries, none zero."""
-    torch.manual_seed(0)
-    model = Transformer(tiny_config).eval()
-    with torch.no_grad():
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Fields that make another model of `tiny_config`; the test runs once for each variant."""
+    return VARIANTS[request.param]
+
+
+@pytest.fixture(scope="session")
+def random_model(tiny_config: ModelConfig) -> Callable[..., Transformer]:
+    """Builds `tiny_config`, or a variant of it, so that every weight matters.
+
+    All entries are random and large, gains and biases too: an untrained model would hide
+    a fault behind gains of one, biases of zero and branches that add next to nothing.
+    """
+
+    def build(**fields: Any) -> Transformer:
+        torch.manual_seed(0)
+        model = Transformer(replace(tiny_config, **fields)).eval()
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
-    return model
+            is_matrix = parameter.dim() == 2
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5 if is_matrix else 0.7)
+        return model
+
+    return build
+
+
+@pytest.fixture
+def tiny_model(random_model: Callable[..., Transformer]) -> Transformer:
+    """The model of `tiny_config` with large random weights."""
+    return random_model()
 
 
 @pytest.fixture

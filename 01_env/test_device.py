@@ -137,8 +137,13 @@ def test_any_other_error_keeps_its_traceback():
         _ = 1 / 0
 
 
-def test_waiting_for_the_device_is_no_error_on_the_cpu():
-    device_module.synchronize(CPU)
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_waiting_asks_the_devices_own_library_and_on_the_cpu_nobody(kind, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append(device.type))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: asked.append("mps"))
+    device_module.synchronize(torch.device(kind))
+    assert asked == ([] if kind == "cpu" else [kind])
 
 
 FAULTS = """

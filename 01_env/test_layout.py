@@ -23,6 +23,15 @@ TABLE = {
     "text.hub": 2,
     "text.python_docs": 2,
     "text.primer": 2,
+    "text.operands": 2,
+    "text.exercise": 2,
+    "text.drills_letters": 2,
+    "text.drills_numbers": 2,
+    "text.drills_order": 2,
+    "text.drills_memory": 2,
+    "text.drills_manners": 2,
+    "text.drills": 2,
+    "text.drill_conversations": 2,
     "text.sources": 2,
     "text.splits": 2,
     "text.token_file": 2,
@@ -40,6 +49,7 @@ TABLE = {
     "text.byte_table": 2,
     "text.repeats": 2,
     "model.config": 3,
+    "model.fast_paths": 3,
     "model.norms": 3,
     "model.positions": 3,
     "model.causal_attention": 3,
@@ -84,6 +94,8 @@ TABLE = {
     "chat.kv_cache": 6,
     "chat.generation": 6,
     "chat.session": 6,
+    "chat.row_cache": 6,
+    "chat.batch_generation": 6,
 }
 ROOMS = ["", "text", "model", "training", "chat"]
 LOOKS_AHEAD = {

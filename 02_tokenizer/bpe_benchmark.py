@@ -26,7 +26,8 @@ SMALL, SMALL_VOCABULARY, VOCABULARY = 130_000, 500, 8192
 def main(arguments: list[str]) -> None:
     """Times training and encoding, prints one table."""
     text = read(arguments)
-    console, table = Console(), Table(title=f"{len(text.encode()):,} bytes of text, one run")
+    console = Console()
+    table = Table(title=f"{len(text.encode()):,} bytes of text, one run")
     for column in ("what", "plain", "ours", "tokenizers (Rust)"):
         table.add_column(column, justify="left" if column == "what" else "right")
     small = text[:SMALL]
@@ -42,7 +43,8 @@ def main(arguments: list[str]) -> None:
         f"{seconds(lambda: train_bpe([text], VOCABULARY)):.1f} s",
         f"{seconds(lambda: train_library(text, VOCABULARY)):.1f} s",
     )
-    ours, theirs = train_bpe([text], VOCABULARY), train_library(text, VOCABULARY)
+    ours = train_bpe([text], VOCABULARY)
+    theirs = train_library(text, VOCABULARY)
     rates = [
         len(text.encode()) / 1e6 / seconds(lambda f=f: f(text))
         for f in (ours.encode, theirs.encode)

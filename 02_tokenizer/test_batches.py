@@ -35,12 +35,6 @@ def test_a_round_brings_all_but_the_ends_once_and_the_next_cuts_elsewhere(size, 
     assert len({min(one) for one in starts}) > 1
 
 
-def test_a_position_saved_by_version_0_1_0_is_still_read():
-    batches = Batches([np.arange(100)], [1.0], 4, 8, seed=0)
-    batches.load_state_dict({"generator": torch.Generator().manual_seed(5).get_state()})
-    next(batches)
-
-
 def test_corpora_are_mixed_by_weight():
     ones, twos = np.full(50, 1), np.full(50, 2)
     batches = Batches([ones, twos], [3.0, 1.0], batch_size=4000, context_length=2, seed=0)
@@ -64,6 +58,19 @@ def test_a_saved_position_goes_on_with_the_batch_that_would_have_come():
     again = Batches([np.arange(1000), np.arange(500)], [1.0, 2.0], 4, 8, seed=99)
     again.load_state_dict(state)
     assert all(torch.equal(inputs, next(again)[0]) for inputs in expected)
+
+
+def test_a_position_saved_by_version_0_1_0_is_still_read():
+    """It held only the generator, which draws the corpora."""
+
+    def corpora_drawn(seed: int, state: dict | None = None) -> list[int]:
+        corpora = [np.full(500, 1), np.full(500, 2)]
+        batches = Batches(corpora, [1.0, 1.0], batch_size=32, context_length=2, seed=seed)
+        batches.load_state_dict(state or batches.state_dict())
+        return next(batches)[0][:, 0].tolist()
+
+    state = {"generator": torch.Generator().manual_seed(5).get_state()}
+    assert corpora_drawn(0, state) == corpora_drawn(5) != corpora_drawn(0)
 
 
 def test_no_draw_touches_the_global_generator():

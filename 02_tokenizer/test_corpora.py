@@ -148,7 +148,7 @@ def test_the_byte_cap_ends_each_split_on_a_whole_character(monkeypatch):
 
 def test_an_unreachable_data_set_names_what_works_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="need no network: python-docs, primer"):
+    with pytest.raises(UserError, match="These need none: python-docs, primer"):
         list(hub.read_hub(str(tmp_path / "nothing-here")))
 
 

@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> None:
     texts = list(training_texts(Source(options.corpus), most, valid_fraction=0.05))
     if not texts:
         raise UserError(f"source {options.corpus!r} holds no text to train on")
-    start, total = time.perf_counter(), sum(map(len, texts))
+    start = time.perf_counter()
+    total = sum(map(len, texts))
     tokenizer = train_bpe(track(texts, "counting words", transient=True), options.vocab_size)
     seconds = time.perf_counter() - start
     print(f"{total:,} bytes, {tokenizer.vocab_size:,} ids, {seconds:.1f} s")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from shared.model.config import ModelConfig
 from shared.model.counting import count_parameters
-from shared.model.sliding_window import NARROW_WINDOW
+from shared.model.fast_paths import NARROW_WINDOW
 
 FLOAT32 = 4  # bytes: weights, gradients, state, the residual stream, the loss
 BFLOAT16 = 2  # bytes: what comes out of a matrix product under autocast
@@ -102,7 +102,8 @@ def _kept_by_attention(config: ModelConfig, batch: int, positions: int, autocast
     if autocast and windowed and config.window <= NARROW_WINDOW:
         return (6 * channels + 2 * config.window * config.n_heads) * number  # with all weights
     by_rows = autocast and not split  # see row_blocks: no softmax sums, output copied to merge
-    reordered = config.norm.queries_and_keys and config.norm.kind == "layer"
+    layer = config.norm.queries_and_keys and config.norm.kind == "layer"
+    reordered = layer and config.positions != "rope"  # RoPE puts heads side by side again
     merged = 1 if by_rows or windowed or reordered else 0
     sums = 0 if by_rows else FLOAT32 * config.n_heads
     attention = (4 + merged) * channels * number + sums

@@ -1,17 +1,17 @@
 """Our class and those of `transformers` give the same logits for the same weights."""
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from shared.errors import UserError
-from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
+from shared.model.config import MoEConfig, NormConfig, RopeConfig
 from shared.model.interop import family_of, from_transformers, to_transformers
 from shared.model.transformer import Transformer
 
-SMALL = ModelConfig(vocab_size=97, context_length=32, n_layers=2, d_model=32, n_heads=4, d_ff=48)
+SIZES = {"vocab_size": 97, "n_kv_heads": None, "d_ff": 48}
 QK_NORM = NormConfig(queries_and_keys=True, eps=1e-6)
 GPT2 = {
     "positions": "learned",
@@ -42,21 +42,15 @@ COMBINATIONS = {
 IDS = torch.randint(97, (2, 24), generator=torch.Generator().manual_seed(1))
 
 
-def build(**fields) -> Transformer:
-    """Large random weights, gains and biases too: nothing is near zero or one by default."""
-    torch.manual_seed(0)
-    model = Transformer(replace(SMALL, **fields)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
-            if parameter.dim() == 1:
-                parameter.mul_(4)
-    return model
+@pytest.fixture
+def build(random_model) -> Callable[..., Transformer]:
+    """Builds models of small sizes that differ from each other, with random weights."""
+    return lambda **fields: random_model(**SIZES | fields)
 
 
 @pytest.mark.parametrize(("family", "fields"), COMBINATIONS.values(), ids=COMBINATIONS)
 @torch.no_grad()
-def test_the_same_weights_give_the_same_logits(family, fields):
+def test_the_same_weights_give_the_same_logits(family, fields, build):
     model = build(**fields)
     theirs = to_transformers(model)
     assert theirs.config.model_type == family
@@ -67,7 +61,7 @@ def test_the_same_weights_give_the_same_logits(family, fields):
 
 @pytest.mark.parametrize(("family", "fields"), COMBINATIONS.values(), ids=COMBINATIONS)
 @torch.no_grad()
-def test_there_and_back_is_the_same_model(family, fields):
+def test_there_and_back_is_the_same_model(family, fields, build):
     model = build(**fields)
     again = from_transformers(to_transformers(model))
     assert family_of(again.config) == family
@@ -77,7 +71,7 @@ def test_there_and_back_is_the_same_model(family, fields):
     assert torch.allclose(again(IDS), model(IDS), atol=1e-5)
 
 
-def test_copies_share_no_memory_and_draw_from_nobodys_dice():
+def test_copies_share_no_memory_and_draw_from_nobodys_dice(build):
     model = build()
     state = torch.get_rng_state()
     theirs = to_transformers(model)
@@ -105,9 +99,9 @@ def test_copies_share_no_memory_and_draw_from_nobodys_dice():
         ({**GPT2, **EXPERTS}, "model.moe.n_experts is 4: .* has 1"),
     ],
 )
-def test_what_no_class_computes_is_refused_by_the_fields_name(fields, message):
+def test_what_no_class_computes_is_refused_by_the_fields_name(fields, message, build):
     with pytest.raises(UserError, match=message):
-        to_transformers(Transformer(replace(SMALL, **fields)))
+        to_transformers(build(**fields))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +122,7 @@ def test_what_no_class_computes_is_refused_by_the_fields_name(fields, message):
     ],
 )
 def test_what_our_class_does_not_compute_is_refused_by_their_settings_name(
-    fields, changed, message
+    fields, changed, message, build
 ):
     theirs = to_transformers(build(**fields))
     for name, value in changed.items():
@@ -137,7 +131,7 @@ def test_what_our_class_does_not_compute_is_refused_by_their_settings_name(
         from_transformers(theirs)
 
 
-def test_without_the_library_one_line_says_what_to_install(monkeypatch):
+def test_without_the_library_one_line_says_what_to_install(monkeypatch, build):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r'pip install -e "\.\[interop\]"'):
         to_transformers(build())

@@ -1,18 +1,18 @@
 """Sizes by formula: parameters equal the built model, FLOPs PyTorch's counter, memory a step's."""
 
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import sizes
 import torch
 from memory_formula import training_memory
 from sizes import measure_step, scaled
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.model.config import ModelConfig, MoEConfig, NormConfig
+from shared.errors import UserError
+from shared.model.config import ModelConfig, MoEConfig
 from shared.model.counting import (
     count_parameters,
     forward_flops,
@@ -23,31 +23,9 @@ from shared.model.counting import (
 from shared.model.presets import PRESETS
 from shared.model.transformer import Transformer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = ModelConfig(context_length=128, n_layers=3, d_model=64, n_heads=4)
-VARIANTS = {
-    "plain": {},
-    "grouped": {"n_kv_heads": 2},
-    "GPT-2": {
-        "norm": NormConfig(kind="layer"),
-        "bias": True,
-        "activation": "gelu",
-        "positions": "learned",
-        "tied_head": True,
-    },
-    "biases, swiglu": {"bias": True},
-    "qk norm": {"norm": NormConfig(queries_and_keys=True), "n_kv_heads": 2},
-    "qk norm, layer": {"norm": NormConfig(kind="layer", queries_and_keys=True)},
-    "relu2": {"activation": "relu2"},
-    "window": {"window": 32},
-    "window as wide as the context": {"window": 128},
-    "documents": {"document_start": 3},
-    "documents in a window": {"document_start": 3, "window": 16},
-    "dropout": {"dropout": 0.1},
-    "experts": {"moe": MoEConfig(n_experts=4, top_k=2)},
-    "experts with biases": {"moe": MoEConfig(n_experts=4, top_k=2), "bias": True},
-    "capped": {"logit_cap": 15.0},
-    "large vocabulary": {"vocab_size": 2048, "tied_head": True},
-}
 # Name -> (parameters, what the name promises)
 NAMED = {
     "nano": (1_070_464, 1e6),
@@ -60,9 +38,6 @@ NAMED = {
     "1b": (1_076_168_704, 1e9),
     "3b": (2_973_281_280, 3e9),
 }
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def on_meta(config: ModelConfig) -> Transformer:
@@ -101,9 +76,8 @@ def test_a_presets_parameters_by_hand():
     assert count_parameters(PRESETS["1b"]).total == 50_304 * 2048 + 16 * block + 2048
 
 
-@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-def test_parameters_by_part_equal_the_built_models(fields):
-    config = replace(SMALL, **fields)
+def test_parameters_by_part_equal_the_built_models(variant, tiny_config):
+    config = replace(tiny_config, **variant)
     counted = count_parameters(config)
     for part, number in by_part(on_meta(config)).items():
         assert getattr(counted, part) == number, part
@@ -124,13 +98,12 @@ def test_mean_keys_by_hand():
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "grouped", "GPT-2", "biases, swiglu", "relu2", "experts"]
+    "variant", ["grouped heads", "squared relu", "experts with biases", "GPT-2"], indirect=True
 )
-def test_flops_equal_pytorchs_counter(name):
+def test_flops_equal_pytorchs_counter(variant, random_model):
     """It counts attention's whole square, of which the mask lets through (T + 1) / 2 a row."""
-    config = replace(SMALL, **VARIANTS[name])
-    torch.manual_seed(0)
-    model, batch, positions = Transformer(config), 2, 128
+    model, batch, positions = random_model(**variant), 2, 32
+    config = model.config
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         logits = model(torch.randint(config.vocab_size, (batch, positions)))
     forward = counter.get_total_flops()
@@ -142,23 +115,26 @@ def test_flops_equal_pytorchs_counter(name):
     assert training_flops(config, recompute=True) == 4 * forward_flops(config) - head
 
 
-@pytest.mark.parametrize(
-    ("name", "recompute", "autocast"),
-    [("nano", False, False), ("nano", True, False), ("nano", False, True), ("tiny", True, True)],
-)
-def test_memory_of_presets_is_what_a_step_holds(name, recompute, autocast):
-    said = training_memory(PRESETS[name], 2, autocast=autocast, recompute=recompute).total
-    held = measure_step(PRESETS[name], 2, autocast=autocast, recompute=recompute)
-    assert said == pytest.approx(held, rel=0.1)
-
-
-@pytest.mark.filterwarnings("ignore:Mismatch dtype")
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-def test_memory_of_variants_is_what_a_step_holds(fields, autocast):
-    config = replace(SMALL, **fields)
-    said = training_memory(config, 4, autocast=autocast, optimizer="adamw").total
-    assert said == pytest.approx(measure_step(config, 4, autocast, "adamw"), rel=0.02)
+def test_memory_of_variants_is_what_a_step_holds(variant, autocast, tiny_config):
+    """One vector of C numbers a layer, forgotten, would be 1.4 to 2.3 % of it."""
+    config = replace(tiny_config, **variant)
+    said = training_memory(config, 8, autocast=autocast, optimizer="adamw").total
+    # One key head is shared without a copy, and the last block of a window is filled up.
+    exact = config.kv_heads > 1 and config.context_length % config.reach == 0
+    near = 0.01 if exact else 0.05
+    assert said == pytest.approx(measure_step(config, 8, autocast, "adamw"), rel=near)
+
+
+@pytest.mark.parametrize(
+    ("autocast", "recompute"), [(False, False), (False, True), (True, False), (True, True)]
+)
+def test_memory_with_recomputing_and_muon_is_what_a_step_holds(autocast, recompute, tiny_config):
+    """128 positions, so that attention by rows takes two blocks."""
+    config = replace(tiny_config, context_length=128)
+    said = training_memory(config, 2, autocast=autocast, recompute=recompute).total
+    held = measure_step(config, 2, autocast=autocast, recompute=recompute)
+    assert said == pytest.approx(held, rel=0.015)
 
 
 def test_the_cache_of_a_window_stops_growing():
@@ -168,15 +144,24 @@ def test_the_cache_of_a_window_stops_growing():
     assert kv_cache_bytes(windowed, 100) == kv_cache_bytes(SMALL, 31)
 
 
-def test_the_table_names_every_preset_and_the_script_measures():
-    script = Path(__file__).with_name("sizes.py")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_the_table_names_every_preset(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sizes.py"])
+    sizes.main()
+    first_words = [line.split()[:1] for line in capsys.readouterr().out.splitlines()]
     for name in PRESETS:
-        assert sum(line.split()[:1] == [name] for line in done.stdout.splitlines()) == 4
-    assert [scaled(number) for number in (0, 12, 1_070_464, 675_840_000)] == [
-        "0",
-        "12",
-        "1.07M",
-        "676M",
-    ]
+        assert first_words.count([name]) == 4
+
+
+def test_what_is_measured_stands_beside_what_the_formula_says(tiny_config, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, "nano", tiny_config)
+    monkeypatch.setattr(sys, "argv", "sizes.py --preset nano --measure --micro-batch 2".split())
+    sizes.main()
+    float32, bfloat16 = capsys.readouterr().out.splitlines()
+    assert "float32: held " in float32 and "bfloat16 autocast: held " in bfloat16
+    with pytest.raises(UserError, match="3b has 2,973,281,280 parameters; --measure takes"):
+        sizes.print_measured("3b", 2, "adamw", False)
+
+
+def test_numbers_are_shown_with_three_digits_and_a_unit():
+    shown = [scaled(number) for number in (0, 12, 1_070_464, 675_840_000)]
+    assert shown == ["0", "12", "1.07M", "676M"]

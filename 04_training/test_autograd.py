@@ -57,7 +57,7 @@ def test_each_operation_has_pytorchs_value_and_gradients(name, at):
     assert [x.gradient for x in ours] == pytest.approx([x.grad.item() for x in theirs])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_deep_random_expressions_have_pytorchs_gradients(rng, operations):
     """Each operation may use any value made before it, so values are used again and again."""

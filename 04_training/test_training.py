@@ -170,101 +170,15 @@ def test_schedules_rise_once_and_fall_once(schedule):
     assert all(0 <= factor <= 1 for factor in factors)
 
 
-# --- budgets
-
-
-def test_a_budget_of_steps():
-    budget = Budget(steps=3)
-    assert list(budget.remaining_steps()) == [1, 2, 3]
-    assert budget.progress == 1 and list(budget.remaining_steps()) == []
-
-
-def test_a_budget_of_seconds_ends_before_it_is_overdrawn_even_when_steps_slow_down():
-    now = [0.0]
-    budget = Budget(seconds=100, clock=lambda: now[0])
-    for step in budget.remaining_steps():
-        now[0] += 3.0 if step < 10 else 6.0
-    assert 88 <= budget.elapsed <= 103
-    assert budget.progress > 0.88
-
-
-@pytest.mark.parametrize("slowdown", [1, 2, 4])
-def test_a_budget_holds_with_evaluations_and_saving_when_the_machine_slows_midway(slowdown):
-    """Ends within 2% or two steps and an evaluation, with the learning rate landed."""
-    now, steps = [0.0], 0
-    budget = Budget(seconds=1000, clock=lambda: now[0])
-
-    def speed() -> float:
-        return slowdown if now[0] > 400 else 1
-
-    for _ in budget.remaining_steps():
-        steps += 1
-        factor = warmup_stable_decay(budget.progress)
-        now[0] += 2.0 * speed()
-        if steps % 60 == 0:
-            now[0] += 5.0 * speed()  # validates on a fifth of the windows and saves
-            budget.reserve = 20.0 * speed()
-    now[0] += 20.0 * speed()  # validates on all of them
-    tolerance = max(0.02 * 1000, 2 * 2.0 * slowdown + 20.0 * slowdown)
-    assert 1000 - tolerance <= now[0] <= 1000 + tolerance
-    assert factor < 0.03
-
-
-def test_a_reserve_ends_the_steps_earlier_but_takes_at_most_a_fifth():
-    now = [0.0]
-    budget = Budget(seconds=100, clock=lambda: now[0])
-    budget.reserve = 10
-    for _ in budget.remaining_steps():
-        now[0] += 1.0
-    assert now[0] == 90
-    budget.reserve = 1000
-    assert budget.progress == 1 and budget._seconds_for_steps == 80
-
-
-def test_seconds_of_earlier_sittings_count():
-    now = [0.0]
-    budget = Budget(seconds=10, clock=lambda: now[0])
-    budget.load_state_dict({"step": 40, "elapsed": 8.0})
-    steps = []
-    for step in budget.remaining_steps():
-        steps.append(step)
-        now[0] += 0.5
-    assert steps == [41, 42, 43, 44]
-
-
-def test_the_time_left_is_never_negative():
-    ticks = iter(range(1000))
-    budget = Budget(steps=2, clock=lambda: float(next(ticks)))
-    assert budget.seconds_left == float("inf")
-    for _ in budget.remaining_steps():
-        assert budget.seconds_left >= 0
-    assert budget.seconds_left == 0
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("6h", 21600)])
-def test_budgets_in_seconds_are_read(text, seconds):
-    assert parse_budget(text).total_seconds == seconds
-
-
-def test_budgets_in_steps_are_read():
-    assert parse_budget("2000 steps").total_steps == 2000
-
-
-@pytest.mark.parametrize("text", ["", "6", "6 days", "-5s", "0s", "h", "1e3s"])
-def test_other_budgets_are_refused(text):
-    with pytest.raises(UserError, match="expected such as '2000 steps'"):
-        parse_budget(text)
-
-
 # --- the loop
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_the_loop_learns(optimizer, tiny_config):
-    model, parts, strategy = make_parts(tiny_config, steps=60, optimizer=optimizer)
+    model, parts, strategy = make_parts(tiny_config, steps=30, optimizer=optimizer)
     losses = run(model, parts, strategy)
     assert losses[0] == pytest.approx(math.log(256), rel=0.02)
-    assert losses[-1] < 1.0
+    assert losses[-1] < 2.0  # ln 16 = 2.8 knows which bytes there are, but no order
 
 
 def test_accumulated_micro_batches_equal_one_large_batch(tiny_config):
@@ -352,6 +266,92 @@ def test_no_step_of_a_budget_in_steps_is_spent_at_rate_zero(tiny_config):
         assert record.step == steps
 
 
+# --- budgets
+
+
+def test_a_budget_of_steps():
+    budget = Budget(steps=3)
+    assert list(budget.remaining_steps()) == [1, 2, 3]
+    assert budget.progress == 1 and list(budget.remaining_steps()) == []
+
+
+def test_a_budget_of_seconds_ends_before_it_is_overdrawn_even_when_steps_slow_down():
+    now = [0.0]
+    budget = Budget(seconds=100, clock=lambda: now[0])
+    for step in budget.remaining_steps():
+        now[0] += 3.0 if step < 10 else 6.0
+    assert 88 <= budget.elapsed <= 103
+    assert budget.progress > 0.88
+
+
+@pytest.mark.parametrize("slowdown", [1, 2, 4])
+def test_a_budget_holds_with_evaluations_and_saving_when_the_machine_slows_midway(slowdown):
+    """Ends within 2% or two steps and an evaluation, with the learning rate landed."""
+    now, steps = [0.0], 0
+    budget = Budget(seconds=1000, clock=lambda: now[0])
+
+    def speed() -> float:
+        return slowdown if now[0] > 400 else 1
+
+    for _ in budget.remaining_steps():
+        steps += 1
+        factor = warmup_stable_decay(budget.progress)
+        now[0] += 2.0 * speed()
+        if steps % 60 == 0:
+            now[0] += 5.0 * speed()  # validates on a fifth of the windows and saves
+            budget.reserve = 20.0 * speed()
+    now[0] += 20.0 * speed()  # validates on all of them
+    tolerance = max(0.02 * 1000, 2 * 2.0 * slowdown + 20.0 * slowdown)
+    assert 1000 - tolerance <= now[0] <= 1000 + tolerance
+    assert factor < 0.03
+
+
+def test_a_reserve_ends_the_steps_earlier_but_takes_at_most_a_fifth():
+    now = [0.0]
+    budget = Budget(seconds=100, clock=lambda: now[0])
+    budget.reserve = 10
+    for _ in budget.remaining_steps():
+        now[0] += 1.0
+    assert now[0] == 90
+    budget.reserve = 1000
+    assert budget.progress == 1 and budget._seconds_for_steps == 80
+
+
+def test_seconds_of_earlier_sittings_count():
+    now = [0.0]
+    budget = Budget(seconds=10, clock=lambda: now[0])
+    budget.load_state_dict({"step": 40, "elapsed": 8.0})
+    steps = []
+    for step in budget.remaining_steps():
+        steps.append(step)
+        now[0] += 0.5
+    assert steps == [41, 42, 43, 44]
+
+
+def test_the_time_left_is_never_negative():
+    ticks = iter(range(1000))
+    budget = Budget(steps=2, clock=lambda: float(next(ticks)))
+    assert budget.seconds_left == float("inf")
+    for _ in budget.remaining_steps():
+        assert budget.seconds_left >= 0
+    assert budget.seconds_left == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("6h", 21600)])
+def test_budgets_in_seconds_are_read(text, seconds):
+    assert parse_budget(text).total_seconds == seconds
+
+
+def test_budgets_in_steps_are_read():
+    assert parse_budget("2000 steps").total_steps == 2000
+
+
+@pytest.mark.parametrize("text", ["", "6", "6 days", "-5s", "0s", "h", "1e3s"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(UserError, match="expected such as '2000 steps'"):
+        parse_budget(text)
+
+
 # --- checkpoints and resuming
 
 
@@ -412,7 +412,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_alone(
     with pytest.raises(UserError, match="No space left on device"):
         save_one(tiny_config, tokenizer, tmp_path, step=6)
     assert list(tmp_path.iterdir()) == [place]
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
 
 
 def test_only_the_newest_checkpoints_are_kept(tiny_config, tokenizer, tmp_path):
@@ -436,10 +436,10 @@ def test_saving_a_step_again_never_takes_its_whole_checkpoint_away(
     with monkeypatch.context() as patched:
         patched.setattr(type(place), "rename", killed)
         save_one(tiny_config, tokenizer, tmp_path, keep=1)
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
     (place / "model.json").write_text("{}")  # a broken one is replaced
     save_one(tiny_config, tokenizer, tmp_path, keep=1)
-    load_model(place)
+    assert load_model(place)[0].config == tiny_config
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt", "model.json"])

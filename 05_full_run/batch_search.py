@@ -25,7 +25,8 @@ def with_largest_batch(config: RunConfig, folder: Path) -> RunConfig:
         UserError: not even one window fits.
     """
     together = config.train.batch_size * config.train.accumulation
-    found, question = folder / BATCH_FILE, {"together": together, **asdict(config.model)}
+    found = folder / BATCH_FILE
+    question = {"together": together, **asdict(config.model)}
     windows = read_answer(found, question)
     if windows is None:
         windows = measured(config).largest_batch(together)

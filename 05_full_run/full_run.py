@@ -33,7 +33,9 @@ from shared.training.run_options import build_parser, resolve_config_names, to_r
 from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
-CONFIGS, RUNS, DATA = HERE / "configs", HERE / "runs", data_folder(HERE / "data")
+CONFIGS = HERE / "configs"
+RUNS = HERE / "runs"
+DATA = data_folder(HERE / "data")
 
 
 def main(arguments: list[str]) -> None:
@@ -45,7 +47,8 @@ def main(arguments: list[str]) -> None:
         chosen = [options.config[-1].relative] if options.config else sorted(CONFIGS.glob("*.yaml"))
         print_plans({Path(p).stem: partial(config_of, Path(p), resolved) for p in chosen}, console)
         return
-    config, stop_after = to_run_config(parser, options), sitting_seconds(options.stop_after)
+    config = to_run_config(parser, options)
+    stop_after = sitting_seconds(options.stop_after)
     require_package(config.track)
     name = Path(options.config[-1].relative).stem if options.config else "run"
     folder = user_path(config.out or RUNS / name).resolve()  # `--out .` has a name, too
@@ -75,7 +78,8 @@ def prepare_batch(config: RunConfig, folder: Path) -> RunConfig:
 
 def read_and_build(config: RunConfig, folder: Path) -> Run:
     """Builds the run; tells how much text was read, and which files were passed over."""
-    read, skipped = 0, Counter()
+    read = 0
+    skipped = Counter()
     with console.status("reading the corpora") as status:
 
         def count_bytes(count: int) -> None:

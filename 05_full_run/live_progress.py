@@ -30,16 +30,20 @@ class Pace:
     """Tokens a second over the last `window` seconds of training."""
 
     def __init__(self, window: float = WINDOW) -> None:
-        self.window, self._steps = window, deque()
-        self._tokens, self._seconds = 0, 0.0
+        self.window = window
+        self._steps = deque()
+        self._tokens = 0
+        self._seconds = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
         """Counts a step, and forgets those before the window."""
         self._steps.append((tokens, seconds))
-        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
+        self._tokens += tokens
+        self._seconds += seconds
         while self._seconds - self._steps[0][1] >= self.window:
             tokens, seconds = self._steps.popleft()
-            self._tokens, self._seconds = self._tokens - tokens, self._seconds - seconds
+            self._tokens -= tokens
+            self._seconds -= seconds
 
     @property
     def rate(self) -> float:
@@ -63,11 +67,17 @@ class LiveProgress:
         draw: Callable[[float, str, str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.run, self.peak_flops, self._draw, self._clock = run, peak_flops, draw, clock
+        self.run = run
+        self.peak_flops = peak_flops
+        self._draw = draw
+        self._clock = clock
         self.figures: dict[str, float] = {}
-        self._pace, self._flops = Pace(), training_flops(run.model.config)
+        self._pace = Pace()
+        self._flops = training_flops(run.model.config)
         self._bytes_per_token = run.bytes_per_token
-        self._loss, self._seen, self._skipped = math.nan, 0, 0
+        self._loss = math.nan
+        self._seen = 0
+        self._skipped = 0
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         """Passes records on, each shown already.
@@ -75,7 +85,8 @@ class LiveProgress:
         Only the time between asking for a record and getting it counts: validating,
         sampling and saving do not lower the rate.
         """
-        steps, asked = iter(records), self._clock()
+        steps = iter(records)
+        asked = self._clock()
         for record in steps:
             self._pace.add(record.tokens, self._clock() - asked)
             self.show(record)
@@ -152,8 +163,11 @@ class PlainLines:
     """Prints the first line, one each `every` seconds, and the last."""
 
     def __init__(self, console: Console, every: float, clock: Callable[[], float]) -> None:
-        self.console, self.every, self._clock = console, every, clock
-        self._line, self._due = "", -math.inf
+        self.console = console
+        self.every = every
+        self._clock = clock
+        self._line = ""
+        self._due = -math.inf
 
     def draw(self, share: float, where: str, how: str) -> None:
         """Prints the line if it is time."""

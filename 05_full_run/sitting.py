@@ -64,10 +64,12 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     Raises:
         UserError: the loss is no longer a number.
     """
-    settings, budget = run.config.train, run.budget
+    settings = run.config.train
+    budget = run.budget
     due = math.floor(budget.progress * settings.evaluations) + 1
     clock, agree = run.strategy.clock, run.strategy.agree
-    saved_at, early = clock(), False
+    saved_at = clock()
+    early = False
     with (
         stop_signal(console.print) as stopped,
         live_progress(run, console, measured_peak(run)) as live,
@@ -138,7 +140,8 @@ def reserve_for(run: Run, spent: float, windows: int) -> None:
 
 def checkpoint_and_look(run: Run, record: Record, log: Log) -> None:
     """Saves first, then validates and samples: a crash in the latter loses nothing."""
-    saved, begun = run.save(), run.strategy.clock()
+    saved = run.save()
+    begun = run.strategy.clock()
     most = run.config.train.evaluation_windows
     validation = run.validate(most)
     reserve_for(run, run.strategy.clock() - begun, most)
@@ -164,7 +167,8 @@ def finish(run: Run, arguments: list[str], log: Log) -> None:
     if not run.strategy.is_main:
         return
     draw_curves(run.folder, run.folder.name)
-    seconds, settings = run.budget.elapsed, run.config.train
+    seconds = run.budget.elapsed
+    settings = run.config.train
     with console.status("the same text, guessed by counting and by xz"):
         scores = score_corpora(run.tokenizer, run.corpora, losses)
     tokens = settings.batch_size * settings.accumulation * run.config.model.context_length

@@ -174,24 +174,11 @@ def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
     assert left <= {whole.name, newest.name, "best.json"}
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(config_file, tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_mistake_of_the_users(config_file, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(SCRIPT),
-            "--config",
-            str(config_file),
-            "--out",
-            str(tmp_path / "file" / "run"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot make the folder")
-    assert done.stderr.count("\n") == 1
+    out = str(tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        full_run.main(["--config", str(config_file), "--out", out])
 
 
 def test_a_disk_that_became_read_only_is_one_line(finished, config_file, monkeypatch):
@@ -222,25 +209,19 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_its_log_anew(config
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--train.decay", "0"],
-        ["--train.learning_rate", "-1"],
-        ["--train.warmup", "1"],
-        ["--data.path_weight", ".nan"],
-        ["--seed", "99999999999999999999999"],
-        ["--out", "x" * 5000],
-        ["--config", "~nosuch/x.yaml"],
+        "--train.decay 0",
+        "--train.learning_rate -1",
+        "--train.warmup 1",
+        "--data.path_weight .nan",
+        "--seed 99999999999999999999999",
+        f"--out {'x' * 5000}",
+        "--config ~nosuch/x.yaml",
     ],
 )
-def test_values_out_of_range_are_one_line(wrong, config_file, tmp_path):
-    out = [] if "--out" in wrong else ["--out", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--config", str(config_file), *out, *wrong],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+def test_values_out_of_range_are_mistakes_of_the_users(wrong, config_file, tmp_path):
+    out = ["--out", str(tmp_path / "run")]
+    with pytest.raises(UserError):
+        full_run.main(["--config", str(config_file), *out, *wrong.split()])
 
 
 def test_two_sources_of_one_name_are_refused(config_file, tmp_path):
@@ -248,14 +229,6 @@ def test_two_sources_of_one_name_are_refused(config_file, tmp_path):
         (tmp_path / folder / "notes").mkdir(parents=True)
         (tmp_path / folder / "notes" / "n.md").write_text("text " * 100)
     sources = [{"spec": f"markdown:{tmp_path / folder / 'notes'}"} for folder in ("a", "b")]
+    data = ["--data.sources", json.dumps(sources), "--out", str(tmp_path / "run")]
     with pytest.raises(UserError, match="two sources are called markdown:notes"):
-        full_run.main(
-            [
-                "--config",
-                str(config_file),
-                "--data.sources",
-                json.dumps(sources),
-                "--out",
-                str(tmp_path / "run"),
-            ]
-        )
+        full_run.main(["--config", str(config_file), *data])

@@ -14,7 +14,7 @@ from shared.errors import UserError
 from shared.model.causal_attention import CausalAttention, share_heads, split_heads
 from shared.model.config import ModelConfig, MoEConfig
 from shared.model.transformer import Transformer
-from shared.text.bpe import BPETokenizer
+from shared.text.bpe_training import train_bpe
 from shared.training.checkpoint import save_checkpoint
 
 DEEP = ModelConfig(context_length=64, n_layers=4, d_model=16, n_heads=2, moe=MoEConfig(n_experts=4))
@@ -99,7 +99,7 @@ def test_experts_are_drawn_into_the_run_or_where_one_says(drawn, tmp_path, token
 
 @pytest.mark.parametrize("script", [trained_attention, trained_experts])
 def test_tokens_that_are_no_bytes_are_refused_in_one_line(script, drawn, tmp_path):
-    run = saved_run(tmp_path / "run", DEEP, BPETokenizer([(104, 101)]))
+    run = saved_run(tmp_path / "run", DEEP, train_bpe(["hehe"], 258))
     with pytest.raises(UserError, match="give a run with the byte tokenizer"):
         script.main([str(run)])
     assert not drawn

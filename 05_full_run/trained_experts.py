@@ -87,7 +87,8 @@ class RoutesTaken:
     """Notes the choices of each layer while a model runs; in evaluation it keeps none itself."""
 
     def __init__(self, layers: list[MixtureOfExperts]) -> None:
-        self.layers, self.chosen = layers, []
+        self.layers = layers
+        self.chosen = []
 
     def __enter__(self) -> "RoutesTaken":
         def keep(layer: MixtureOfExperts, inputs: tuple[Tensor]) -> None:

@@ -117,7 +117,8 @@ def bytes_a_second(model: Transformer, seconds: float) -> float:
     """Ids that the model writes in that time, divided by it."""
     room = model.config.context_length - len(PROMPT)
     settings = SamplingSettings(max_new_bytes=max(1, room), seed=0)
-    written, begun = 0, time.perf_counter()
+    written = 0
+    begun = time.perf_counter()
     while True:
         for _ in stream_ids(model, PROMPT, settings):
             written += 1

@@ -59,7 +59,8 @@ def draw_kv_cache(path: Path) -> Path:
         for row, part in enumerate(("keys", "values")):
             draw_strip(axes, f"{part} {head}", height=5.5 - 3 * head - row)
     for head in range(HEADS):
-        height, group = 5.5 - 1.5 * head, head * KV_HEADS // HEADS
+        height = 5.5 - 1.5 * head
+        group = head * KV_HEADS // HEADS
         axes.add_patch(Rectangle((-9, height - 0.4), 2.2, 0.8, facecolor=NEW))
         axes.text(-7.9, height, f"query {head}", ha="center", va="center", color="white")
         ends = {"xy": (-2.5, 5 - 3 * group), "xytext": (-6.7, height)}
@@ -112,7 +113,8 @@ def draw_top_p(logits: Tensor, path: Path) -> Path:
     axes = figure.subplots()
     shares, best = logits.softmax(dim=-1).topk(SHOWN)
     kept = keep_top_p(logits, TOP_P).isfinite()
-    count, total = int(kept.sum()), logits.softmax(dim=-1)[kept].sum().item()
+    count = int(kept.sum())
+    total = logits.softmax(dim=-1)[kept].sum().item()
     print(f"top_p {TOP_P}: {count} of {len(logits)} bytes are kept, {total:.3f} of the share")
     colours = [KEPT if kept[byte] else DROPPED for byte in best.tolist()]
     axes.bar(range(SHOWN), shares, color=colours)

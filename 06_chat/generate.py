@@ -98,7 +98,9 @@ def continue_aloud(
     model: Transformer, tokenizer: Tokenizer, prompt: str, settings: SamplingSettings
 ) -> None:
     """Prints the prompt and its continuation as it is drawn, up to the end of the document."""
-    decoder, count, start = tokenizer.decoder(), 0, time.perf_counter()
+    decoder = tokenizer.decoder()
+    count = 0
+    start = time.perf_counter()
     print(prompt, end="", flush=True)
     for token in stream_ids(model, encode_prompt(tokenizer, prompt), settings):
         if token == tokenizer.end_of_text:

@@ -1,11 +1,7 @@
-"""Chat: sampling by hand, cached = uncached, whole turns, a terminal that forgives."""
+"""Chat: sampling by hand, cached = uncached, whole turns, commands that forgive."""
 
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import chat
 import pytest
@@ -21,13 +17,10 @@ from shared.chat.sampling import (
 )
 from shared.chat.session import ChatSession, _Visible, fit_turns, stream_reply
 from shared.errors import UserError
-from shared.model.transformer import Transformer
 from shared.text.bpe_training import train_bpe
 from shared.text.transcript import Message, parse, render, render_prompt
-from shared.training.checkpoint import save_checkpoint
 from shared.training.sampler import continue_text
 
-HERE = Path(chat.__file__).parent
 GREEDY = SamplingSettings(temperature=0, max_new_bytes=20)
 LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
 NONE = float("-inf")
@@ -373,99 +366,7 @@ def test_a_session_remembers_and_keeps_what_was_said_when_cut_short(wide_model, 
     assert session.messages == []
 
 
-# --- the terminal
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tiny_config, tokenizer, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = Transformer(replace(tiny_config, context_length=128))
-    return save_checkpoint(tmp_path_factory.mktemp("run"), 1, model, tokenizer, {}, {})
-
-
-def script(name: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(HERE / name), "--device", "cpu", *arguments],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-
-
-def test_piped_input_is_answered_line_by_line(checkpoint, tmp_path):
-    saved = tmp_path / "talk.txt"
-    lines = (
-        f"hello\n/set temperature 0\n/system Be brief.\nwhat are you?\n/save {saved}\n/nonsense\n"
-    )
-    done = script(
-        "chat.py",
-        "--checkpoint",
-        str(checkpoint),
-        "--seed",
-        "1",
-        "--max_new_bytes",
-        "15",
-        stdin=lines.encode(),
-    )
-    shown = done.stdout.decode()
-    assert done.returncode == 0, done.stderr.decode()
-    assert shown.count("assistant: ") == 2 and "(temperature is now 0)" in shown
-    assert "unknown command /nonsense" in done.stderr.decode()
-    assert [m.role for m in parse(saved.read_text(errors="replace"))] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-        "assistant",
-    ]
-
-
-def test_bytes_that_are_not_utf8_are_read_and_kept(checkpoint):
-    done = script(
-        "chat.py", "--checkpoint", str(checkpoint), "--max_new_bytes", "5", stdin=b"caf\xe9 \xff\n"
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"assistant: " in done.stdout
-
-
-def test_generate_explains_and_continues(checkpoint):
-    done = script(
-        "generate.py",
-        "--checkpoint",
-        str(checkpoint),
-        "--prompt",
-        "abc",
-        "--temperature",
-        "0",
-        "--max_new_bytes",
-        "12",
-    )
-    shown = done.stdout.decode()
-    assert done.returncode == 0, done.stderr.decode()
-    assert "cache, layer  (B, K, T, D) = (1, 2, 128, 8), 4 filled" in shown
-    assert "bytes/s" in shown
-
-
-def test_generate_interactive_reads_prompts_until_the_input_ends(checkpoint):
-    done = script(
-        "generate.py",
-        "--checkpoint",
-        str(checkpoint),
-        "--interactive",
-        "--max_new_bytes",
-        "5",
-        stdin=b"one\ntwo\n",
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.count(b"bytes/s") == 2
-
-
-@pytest.mark.parametrize("name", ["chat.py", "generate.py"])
-def test_no_checkpoint_is_one_line(name, tmp_path):
-    done = script(name, "--checkpoint", str(tmp_path))
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"error: no checkpoint in") and done.stderr.count(b"\n") == 1
+# --- commands
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import chat
+import generate
 import pytest
 import torch
 
+from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import END_OF_TEXT
@@ -22,6 +24,8 @@ from shared.text.transcript import parse
 from shared.training.checkpoint import save_checkpoint
 
 SCRIPTS = Path(chat.__file__).parent
+CHECKPOINT = "--device cpu --seed 1 --checkpoint".split()
+STRICT_UTF8 = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as in most terminals
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +40,66 @@ def talker(tokenizer, tmp_path_factory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("talker"), 1, model, tokenizer, {}, {})
 
 
+def command_line(name: str, checkpoint: Path, options: str = "") -> list[str]:
+    """The command that runs a script of this folder."""
+    script = [sys.executable, str(SCRIPTS / name), "--checkpoint", str(checkpoint)]
+    return [*script, *"--device cpu --seed 1".split(), *options.split()]
+
+
+def run(name: str, checkpoint: Path, options: str = "", stdin: bytes = b""):
+    """The script's end, with its input from a pipe."""
+    command = command_line(name, checkpoint, options)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, env=STRICT_UTF8)
+
+
+def test_piped_input_is_answered_line_by_line_whatever_its_bytes(talker, tmp_path):
+    saved = tmp_path / "talk.txt"
+    pasted = ("long text é " * 8000).encode()
+    lines = [b"hello", b"caf\xe9 \xff", pasted, b"/set temperature 0", b"/system Be brief."]
+    lines += [b"what are you?", f"/save {saved}".encode(), b"/nonsense"]
+    done = run("chat.py", talker, "--max_new_bytes 10", stdin=b"\n".join([*lines, b""]))
+    assert done.returncode == 0, done.stderr.decode()
+    shown = done.stdout.decode(errors="replace")
+    assert shown.count("assistant: ") == 4 and "(temperature is now 0)" in shown
+    assert "unknown command /nonsense" in done.stderr.decode()
+    transcript = saved.read_bytes()
+    assert len(transcript) > len(pasted) > 100_000 and b"caf\xe9 \xff" in transcript
+    roles = [message.role for message in parse(transcript.decode(errors="surrogateescape"))]
+    assert roles == ["system", *["user", "assistant"] * 4]
+
+
+def test_generate_explains_and_continues(talker, capsys):
+    generate.main([*CHECKPOINT, str(talker), *"--prompt abc --max_new_bytes 12".split()])
+    shown = capsys.readouterr().out
+    assert "cache, layer  (B, K, T, D) = (1, 2, 128, 32), 4 filled" in shown
+    assert "12 bytes, " in shown
+
+
+def test_generate_takes_prompts_of_any_bytes_until_the_input_ends(talker):
+    options = "--interactive --max_new_bytes 5"
+    done = run("generate.py", talker, options, stdin=b"one\n\xff\xfe\n")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"5 bytes, ") == 2
+
+
+def test_a_long_prompt_is_continued_and_a_narrow_terminal_is_not_overrun(
+    talker, monkeypatch, capsys
+):
+    monkeypatch.setattr(generate.console, "_width", 30)
+    generate.main([*CHECKPOINT, str(talker), "--prompt", "x" * 500, "--max_new_bytes", "10"])
+    shown = capsys.readouterr().out
+    assert "128 filled" in shown and "10 bytes, " in shown
+    assert 20 < max(len(line) for line in shown.splitlines() if "┃" in line) <= 30
+
+
 class Terminal:
     """chat.py behind a pseudo-terminal of a given width."""
 
-    def __init__(self, checkpoint: Path, *arguments: str, columns: int = 80) -> None:
+    def __init__(self, checkpoint: Path, options: str = "", columns: int = 80) -> None:
         self.master, slave = pty.openpty()
-        environment = os.environ | {"COLUMNS": str(columns), "TERM": "dumb", "PYTHONUTF8": "1"}
+        environment = STRICT_UTF8 | {"COLUMNS": str(columns), "TERM": "dumb"}
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                str(SCRIPTS / "chat.py"),
-                "--checkpoint",
-                str(checkpoint),
-                "--device",
-                "cpu",
-                "--seed",
-                "1",
-                *arguments,
-            ],
+            command_line("chat.py", checkpoint, options),
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -87,7 +133,7 @@ class Terminal:
 
 def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(talker, tmp_path):
     saved = tmp_path / "talk.txt"
-    terminal = Terminal(talker, "--max_new_bytes", "100000")
+    terminal = Terminal(talker, "--max_new_bytes 100000")
     terminal.wait_for("user: ")
     terminal.type(b"hello\n")
     terminal.wait_for("assistant: .+")
@@ -96,26 +142,21 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(talker, tmp_path):
     terminal.type(f"/save {saved}\n".encode())
     terminal.wait_for("saved 2 turns")
     terminal.type(b"\x04")  # Ctrl-D
-    assert terminal.end() == 0
+    assert terminal.end() == 0 and "Traceback" not in terminal.shown
     user, assistant = parse(saved.read_text(errors="surrogateescape"))
     assert user.content == "hello" and len(assistant.content) > 0
 
 
-def test_ctrl_c_and_ctrl_d_at_the_prompt_leave_quietly(talker):
-    for leave in ("signal", "end of file"):
-        terminal = Terminal(talker)
-        terminal.wait_for("user: ")
-        if leave == "end of file":
-            terminal.type(b"\x04")
-        else:
-            time.sleep(0.5)  # a signal between the prompt and the read would only be noted
-            terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 0
-        assert "Traceback" not in terminal.shown
+def test_ctrl_c_at_the_prompt_leaves_quietly(talker):
+    terminal = Terminal(talker)
+    terminal.wait_for("user: ")
+    time.sleep(0.5)  # a signal between the prompt and the read would only be noted
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 0 and "Traceback" not in terminal.shown
 
 
 def test_a_narrow_terminal_still_shows_everything(talker):
-    terminal = Terminal(talker, "--max_new_bytes", "30", columns=20)
+    terminal = Terminal(talker, "--max_new_bytes 30", columns=20)
     terminal.wait_for("user: ")
     terminal.type("grüß 👋\n".encode())
     terminal.wait_for(r"assistant: [\s\S]*user: ")
@@ -125,34 +166,8 @@ def test_a_narrow_terminal_still_shows_everything(talker):
     assert terminal.end() == 0
 
 
-def run(name: str, checkpoint: Path, *arguments: str, stdin: bytes = b"", **environment: str):
-    return subprocess.run(
-        [
-            sys.executable,
-            str(SCRIPTS / name),
-            "--checkpoint",
-            str(checkpoint),
-            "--device",
-            "cpu",
-            *arguments,
-        ],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        env=os.environ | environment,
-    )
-
-
-def test_100_kilobytes_in_one_message_are_answered(talker):
-    pasted = ("long text é " * 8000).encode()
-    done = run("chat.py", talker, "--max_new_bytes", "10", stdin=pasted + b"\nhello\n")
-    assert len(pasted) > 100_000
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.count(b"assistant: ") == 2
-
-
 def test_100_kilobytes_pasted_into_the_terminal_are_answered(talker):
-    terminal = Terminal(talker, "--max_new_bytes", "10")
+    terminal = Terminal(talker, "--max_new_bytes 10")
     terminal.wait_for("user: ")
     for _ in range(25):
         terminal.type(b"x" * 4000 + b"\n")
@@ -162,22 +177,26 @@ def test_100_kilobytes_pasted_into_the_terminal_are_answered(talker):
     assert terminal.end() == 0
 
 
-def test_a_prompt_longer_than_the_context_is_continued(talker):
-    done = run("generate.py", talker, "--prompt", "x" * 500, "--max_new_bytes", "10")
-    assert done.returncode == 0, done.stderr.decode()
-
-
-def test_generate_fits_a_narrow_terminal_and_survives_odd_bytes(talker):
-    done = run("generate.py", talker, "--max_new_bytes", "10", COLUMNS="30", TERM="dumb")
-    assert done.returncode == 0, done.stderr.decode()
-    assert max(len(line) for line in done.stdout.decode().splitlines() if "┃" in line) <= 30
-    odd = run("generate.py", talker, "--interactive", "--max_new_bytes", "5", stdin=b"\xff\xfe\n")
-    assert odd.returncode == 0, odd.stderr.decode()
-
-
 @pytest.mark.parametrize("name", ["chat.py", "generate.py"])
-@pytest.mark.parametrize("wrong", ["a file", "another folder", "corrupted", "other tokenizer"])
-def test_a_wrong_checkpoint_is_one_line(name, wrong, tiny_model, tokenizer, tmp_path):
+def test_no_checkpoint_is_one_line(name, tmp_path):
+    done = run(name, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: no checkpoint in") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("script", [chat, generate])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("a file", "no checkpoint in"),
+        ("another folder", "no checkpoint in"),
+        ("corrupted", "model.safetensors"),
+        ("other tokenizer", "'words' tokenizer"),
+    ],
+)
+def test_a_wrong_checkpoint_is_a_mistake_of_the_users(
+    script, wrong, message, tiny_model, tokenizer, tmp_path
+):
     place = save_checkpoint(tmp_path, 1, tiny_model, tokenizer, {}, {})
     if wrong == "a file":
         place = tmp_path / "model.bin"
@@ -191,27 +210,14 @@ def test_a_wrong_checkpoint_is_one_line(name, wrong, tiny_model, tokenizer, tmp_
     else:
         (place / "tokenizer.json").write_text(json.dumps({"kind": "words"}))
         (place / "checksums.json").unlink()
-    done = run(name, place)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1
+    with pytest.raises(UserError, match=message):
+        script.main([*CHECKPOINT, str(place)])
 
 
 def test_a_reader_that_leaves_early_is_no_error(talker):
     """As in `generate.py | head -c 20`."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            str(SCRIPTS / "generate.py"),
-            "--checkpoint",
-            str(talker),
-            "--device",
-            "cpu",
-            "--max_new_bytes",
-            "3000",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    command = command_line("generate.py", talker, "--max_new_bytes 3000")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.read(20)
     process.stdout.close()
     errors = process.stderr.read().decode()

@@ -68,7 +68,9 @@ class BadRequest(Exception):
 
     def __init__(self, status: int, field: str, message: str) -> None:
         super().__init__(message)
-        self.status, self.field, self.message = status, field, message
+        self.status = status
+        self.field = field
+        self.message = message
 
 
 def parse_request(body: bytes, limits: Limits, defaults: SamplingSettings) -> ChatRequest:

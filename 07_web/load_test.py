@@ -110,7 +110,8 @@ def own_server(checkpoint: str) -> Iterator[str]:
 def run_clients(address: str, options: object) -> tuple[list[Outcome], float]:
     """All outcomes, and the seconds from the first request to the end of the last reply."""
     outcomes: list[Outcome] = []
-    numbers, lock = count(), threading.Lock()
+    numbers = count()
+    lock = threading.Lock()
     start = time.monotonic()
 
     def client() -> None:
@@ -140,8 +141,10 @@ def ask(address: str, number: int, max_new_bytes: int) -> tuple[Outcome, float]:
         "max_new_bytes": max_new_bytes,
         "stream": True,
     }
-    body, kind = json.dumps(asked).encode(), {"Content-Type": "application/json"}
-    request, start = urllib.request.Request(f"{address}/chat", body, kind), time.monotonic()
+    body = json.dumps(asked).encode()
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/chat", body, kind)
+    start = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=180) as response:
             received = response.readline()

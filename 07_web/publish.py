@@ -21,6 +21,7 @@ from shared.errors import UserError, one_line_errors
 from shared.files import atomic_folder, user_path
 from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE
 from shared.text.bpe import BPETokenizer
+from shared.text.drill_conversations import are_shipped_words
 from shared.text.primer import is_shipped_primer
 from shared.text.sources import Source
 from shared.text.text_spans import SPAN, first_shared_span
@@ -94,14 +95,15 @@ def learned_tokens(tokenizer: Tokenizer) -> int:
 
 
 def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) -> list[Corpus]:
-    """The corpora a checkpoint was trained on, but for the primer if it is public with the code.
+    """The corpora a checkpoint was trained on, but for what is public with the code.
 
     Raises:
         UserError: they are gone or have changed, so nothing could be compared.
     """
     try:
         saved = json.loads((checkpoint / RUN_FILE).read_text())
-        hashes, data = saved["corpora"], dict(saved["data"])
+        hashes = saved["corpora"]
+        data = dict(saved["data"])
         data["sources"] = [Source(**source) for source in data["sources"]]
         config = DataConfig(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -114,7 +116,14 @@ def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) 
                 f"the text of {corpus.name} has changed since the run: nothing can be compared. "
                 "Put it back, or train again"
             )
-    return [c for c in corpora if not (c.source.kind == "primer" and is_shipped_primer())]
+    return [corpus for corpus in corpora if not is_public(corpus.source.kind)]
+
+
+def is_public(kind: str) -> bool:
+    """Whether all the text of such a source stands in, or is made by, the public code."""
+    if kind == "drills":
+        return are_shipped_words() and is_shipped_primer()
+    return kind == "primer" and is_shipped_primer()
 
 
 def repeated(

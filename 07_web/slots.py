@@ -16,7 +16,8 @@ class Slots:
     def __init__(self, count: int, queue_length: int) -> None:
         self.count, self.queue_length = count, queue_length
         self.hurry = False  # set when replies must end at once, because the server does
-        self._free, self._open = count, True
+        self._free = count
+        self._open = True
         self._waiting: deque[object] = deque()
         self._changed = Condition()
 
@@ -26,7 +27,8 @@ class Slots:
         Returns None without waiting if the line is full or the server is closing, and
         after a while if `gone()` says that nobody wants the slot any more.
         """
-        start, me = monotonic(), object()
+        start = monotonic()
+        me = object()
         with self._changed:
             if self._free == 0 and len(self._waiting) >= self.queue_length:
                 return None

@@ -125,11 +125,7 @@ def requests_to_try(count: int) -> list[dict[str, Any]]:
     tried: list[dict[str, Any]] = []
 
     @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
+        max_examples=count, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(odd_requests())
     def collect(request: dict[str, Any]) -> None:

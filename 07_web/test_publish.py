@@ -40,7 +40,7 @@ def test_every_window_has_its_own_hash_and_equal_windows_the_same():
     assert len(window_hashes(data[: SPAN - 1])) == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary(min_size=0, max_size=300),
     st.binary(min_size=0, max_size=300),
@@ -200,6 +200,14 @@ def test_an_edited_primer_is_private(run, tmp_path, monkeypatch):
     assert "I am a tiny language model" not in card and card.count(publish.LEFT_OUT) == 2
 
 
+@pytest.mark.parametrize("edited", ["primer.SHIPPED", "drill_conversations.SHIPPED_WORDS"])
+def test_drills_are_public_while_words_and_primer_are_the_shipped_ones(edited, monkeypatch):
+    assert publish.is_public("drills") and publish.is_public("primer")
+    assert not publish.is_public("markdown") and not publish.is_public("python-docs")
+    monkeypatch.setattr(f"shared.text.{edited}_SHA256", "of another")
+    assert not publish.is_public("drills")
+
+
 def test_it_says_how_many_published_tokens_were_learned_from_the_text(
     make_run, bpe, tmp_path, capsys
 ):
@@ -209,8 +217,8 @@ def test_it_says_how_many_published_tokens_were_learned_from_the_text(
 
 
 def test_tokens_that_were_not_learned_here_are_not_counted(tokenizer, bpe):
-    byte_ids = list(range(255, -1, -1))  # numbered by somebody else, as GPT-2's are
-    theirs = BPETokenizer.with_ids([bytes([b]) for b in byte_ids], byte_ids, [], ["end"])
+    # Numbered by somebody else, as GPT-2's are.
+    theirs = BPETokenizer([bytes([byte]) for byte in reversed(range(256))], [])
     assert publish.learned_tokens(bpe) == len(bpe.merges) == 300 - 256 - 1
     assert publish.learned_tokens(tokenizer) == publish.learned_tokens(theirs) == 0
 

@@ -20,7 +20,7 @@ pytest_plugins = ("web_fixtures",)
 HI = [{"role": "user", "content": "hi"}]
 
 
-def long_stream(address: str, size: int = 4000):
+def long_stream(address: str, size: int = 1500):
     """A reply that takes seconds; it has begun when this returns."""
     asked = {"messages": HI, "temperature": 0, "max_new_bytes": size, "stream": True}
     response = post(address, asked)
@@ -40,7 +40,7 @@ def test_sigterm_finishes_the_reply_in_flight_takes_no_new_one_and_exits_0(endle
         assert refused.code == 503 and "Retry-After" in refused.headers
         text, last = streamed(first + response.read())
         assert last["finish_reason"] == "length"
-        assert last["usage"]["reply_bytes"] == 4000 and text
+        assert last["usage"]["reply_bytes"] == 1500 and text
         assert process.wait(timeout=20) == 0
         assert process.stderr.read() == ""
 
@@ -69,18 +69,9 @@ def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
 
 
 def test_limits_and_origins_come_from_the_command_line(checkpoint):
-    more = [
-        "--limits.max_messages",
-        "1",
-        "--allow-origin",
-        "https://a.org",
-        "--allow-origin",
-        "https://b.org",
-        "--behind-proxy",
-        "--allowed-host",
-        "c.org",
-    ]
-    with running(checkpoint, *more) as (_, address):
+    origins = "--allow-origin https://a.org --allow-origin https://b.org"
+    more = f"--limits.max_messages 1 {origins} --behind-proxy --allowed-host c.org"
+    with running(checkpoint, *more.split()) as (_, address):
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(address, {"messages": HI * 2})
         assert json.load(refused.value)["error"]["message"] == "at most 1 messages"
@@ -125,16 +116,8 @@ def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_the_load_test_counts_every_request_once(checkpoint):
-    done = run_load_test(
-        "--checkpoint",
-        str(checkpoint),
-        "--clients",
-        "4",
-        "--requests",
-        "12",
-        "--max_new_bytes",
-        "20",
-    )
+    options = "--clients 4 --requests 12 --max_new_bytes 20"
+    done = run_load_test("--checkpoint", str(checkpoint), *options.split())
     assert done.returncode == 0, done.stderr
     rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "-")
     assert rows["requests"] == "12"

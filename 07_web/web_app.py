@@ -147,7 +147,8 @@ def client_gone() -> Callable[[], bool]:
 
 def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     """The whole reply as one JSON object."""
-    text, last = "", None
+    text = ""
+    last = None
     for last in pieces:
         text += last.text
     return jsonify(reply=text, **ending(last, queue_seconds))

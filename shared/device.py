@@ -185,13 +185,16 @@ def matmul_gflops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3
     Returns:
         The best rate over the sizes tried.
     """
-    best, size, one_product = 0.0, 256, 0.0
+    best = 0.0
+    size = 256
+    one_product = 0.0
     while 8 * one_product < seconds and size <= 4096:  # twice the size, eight times the work
         a = torch.randn(size, size, device=device).to(dtype)
         b = torch.randn(size, size, device=device).to(dtype)
         _ = a @ b  # warm up: kernels are chosen and compiled at first use
         synchronize(device)
-        rounds, start = 0, time.perf_counter()
+        rounds = 0
+        start = time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds / 5:
             _ = a @ b
             synchronize(device)

@@ -146,7 +146,8 @@ def settled_config(arguments: Sequence[str]) -> RunConfig:
     except ArgumentError as error:
         raise UserError(str(error)) from error
     dtype = dtype_name(pick_dtype(config.precision, pick_device(config.device)))
-    train, model = replace(config.train, accumulation=1), planned_model(config)
+    train = replace(config.train, accumulation=1)
+    model = planned_model(config)
     return replace(config, train=train, model=model, precision=dtype)
 
 
@@ -174,7 +175,9 @@ def train_rows(config: RunConfig, rounds: int, steps: int, baseline: Baseline | 
     turns = {f"peak, {name}": partial(measure, getattr(torch, name)) for name in dtypes}
     turns |= {name: partial(work, steps) for name, (work, _) in contenders.items()}
     results, failed = take_turns(turns, rounds)
-    flops, rows, ours = training_flops(config.model), [], next(iter(contenders))
+    flops = training_flops(config.model)
+    rows = []
+    ours = next(iter(contenders))
     for name in dtypes:
         rows.append(Row("matrix products, GFLOP/s", name, results[f"peak, {name}"]))
     for name, (_, dtype) in contenders.items():
@@ -191,7 +194,8 @@ def train_rows(config: RunConfig, rounds: int, steps: int, baseline: Baseline | 
 
 def take_turns(turns: dict[str, Callable], rounds: int) -> tuple[dict[str, list], dict[str, str]]:
     """Every result of each turn, and why those that failed did; these get no second turn."""
-    results, failed = {name: [] for name in turns}, {}
+    results = {name: [] for name in turns}
+    failed = {}
     for number in range(1, rounds + 1):
         for name, turn in turns.items():
             if name not in failed:

@@ -80,7 +80,8 @@ def number(value: float) -> str:
 
 def rich_table(rows: Sequence[Row]) -> Table:
     """The table for a terminal; what is measured stands on a line of its own."""
-    table, before = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)), ""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    before = ""
     for column in COLUMNS[1:]:
         table.add_column(column, justify="left" if column == "who" else "right", no_wrap=True)
     for what, *cells in map(cells_of, rows):
@@ -110,7 +111,9 @@ def write_results(path: Path, rows: Sequence[Row], facts: dict[str, str]) -> Non
 
 def facts_of(config: RunConfig, command: str, load: tuple[float, ...]) -> dict[str, str]:
     """What the numbers depend on, with no folder of its owner's."""
-    model, device, flops = config.model, pick_device(config.device), training_flops(config.model)
+    model = config.model
+    device = pick_device(config.device)
+    flops = training_flops(config.model)
     before, after = load[0], psutil.getloadavg()[0]
     libraries = [f"{name} {version(name)}" for name in ("torch", "transformers") if find_spec(name)]
     return {

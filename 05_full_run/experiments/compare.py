@@ -131,7 +131,8 @@ def compare(jobs: Sequence[Job], out: Path, command: str, given: Sequence[Row] =
     Raises:
         UserError: there is not one run to show.
     """
-    rows, missing = list(given), sum(not (job.finished or job.refused) for job in jobs)
+    rows = list(given)
+    missing = sum(not (job.finished or job.refused) for job in jobs)
     with progress_bar(missing, console) as show, stop_signal(console.print) as stopped:
         for job in jobs:
             ready, reason = job.finished, job.refused

@@ -64,9 +64,12 @@ def read_row(folder: Path, variant: str, overrides: dict[str, str], seed: int) -
 
 def curve_of(entries: list[dict[str, Any]]) -> list[dict[str, float]]:
     """Every validation, with the tokens and seconds it came after."""
-    curve, tokens, seconds = [], 0, 0.0
+    curve = []
+    tokens = 0
+    seconds = 0.0
     for entry in entries:
-        tokens, seconds = tokens + entry.get("tokens", 0), entry.get("seconds", seconds)
+        tokens += entry.get("tokens", 0)
+        seconds = entry.get("seconds", seconds)
         if scores := entry.get("validation"):
             point = {"step": entry["step"], "tokens": tokens, "seconds": seconds}
             curve.append(point | {"bits_per_byte": mean(scores.values())})
@@ -135,7 +138,8 @@ def half_range(values: Sequence[float]) -> float:
 
 def table_lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The cells of the table: a line a variant, and a line for every failed run."""
-    lines, first = [], None
+    lines = []
+    first = None
     for name, runs in by_variant(rows).items():
         if runs:
             bits = [run["bits_per_byte"] for run in runs]
@@ -211,7 +215,8 @@ def draw(groups: dict[str, list[Row]], path: Path) -> Path:
         for axes, unit in zip(panels, ("seconds", "tokens"), strict=False):
             draw_band(axes, [run["curve"] for run in runs], unit, style | {"label": name})
         bits = [run["bits_per_byte"] for run in runs]
-        middle, count = mean(bits), mean(run["parameters"] for run in runs)
+        middle = mean(bits)
+        count = mean(run["parameters"] for run in runs)
         reach = [[middle - min(bits)], [max(bits) - middle]]
         panels[2].errorbar([count], [middle], yerr=reach, capsize=3, **style)
     for axes, unit in zip(panels, ("seconds", "tokens", "parameters"), strict=True):

@@ -62,7 +62,8 @@ class Job:
 
     def failed_row(self, reason: str) -> Row:
         """A row with a reason instead of numbers, and no folder of its owner in it."""
-        public, fields = without_folders(" ".join(reason.split())), self._overrides()
+        public = without_folders(" ".join(reason.split()))
+        fields = self._overrides()
         return {
             "variant": self.variant.name,
             "overrides": fields,

@@ -44,7 +44,8 @@ def progress_of(job: Job) -> tuple[float, str]:
     records = last_records(job.folder / METRICS_FILE)
     if job.finished or len(records) < 2:
         return float(job.finished), ""
-    first, last = records[0], records[-1]
+    first = records[0]
+    last = records[-1]
     budget = parse_budget(job.budget)
     share = (
         last["step"] / budget.total_steps

@@ -5,5 +5,7 @@ from pathlib import Path
 from shared.text.token_file import data_folder
 
 FOLDER = Path(__file__).resolve().parents[1]
-SCRIPT, CONFIGS, RUNS = FOLDER / "full_run.py", FOLDER / "configs", FOLDER / "runs"
+SCRIPT = FOLDER / "full_run.py"
+CONFIGS = FOLDER / "configs"
+RUNS = FOLDER / "runs"
 DATA = data_folder(FOLDER / "data")

@@ -100,7 +100,8 @@ def least(points: Sequence[Point], with_tokens: bool) -> PowerLaw:
     columns = [[math.log(p.parameters), math.log(p.tokens), math.log(p.loss)] for p in points]
     n, d, loss = torch.tensor(columns, dtype=torch.float64).T
     middle_n, middle_d = n.mean(), d.mean()
-    lowest, typical = loss.min().exp().item(), loss.exp().mean().item()
+    lowest = loss.min().exp().item()
+    typical = loss.exp().mean().item()
 
     def predicted(u: Tensor) -> Tensor:
         terms = [u[0].expand_as(n), u[1] - u[2].exp() * (n - middle_n)]
@@ -118,10 +119,12 @@ def least(points: Sequence[Point], with_tokens: bool) -> PowerLaw:
         start = [math.log(share * lowest), rest, math.log(alpha), rest, math.log(beta)]
         found.append(descend(missed, torch.tensor(start, dtype=torch.float64)))
     u = min(found, key=lambda unknowns: missed(unknowns).nan_to_num(math.inf).item())
-    alpha, beta = u[2].exp().item(), u[4].exp().item() if with_tokens else 0.0
+    alpha = u[2].exp().item()
+    beta = u[4].exp().item() if with_tokens else 0.0
     b = (u[3] + beta * middle_d).exp().item() if with_tokens else 0.0
     error = (predicted(u) - loss).square().mean().sqrt().item()
-    floor, a = u[0].exp().item(), (u[1] + alpha * middle_n).exp().item()
+    floor = u[0].exp().item()
+    a = (u[1] + alpha * middle_n).exp().item()
     return PowerLaw(floor, a, alpha, b, beta, error, None if with_tokens else points[0].tokens)
 
 

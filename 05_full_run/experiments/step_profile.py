@@ -54,7 +54,8 @@ def step_shares(config: RunConfig, steps: int) -> dict[str, float]:
 
 def callers(event: Any) -> tuple[list[str], int]:
     """Names from an event to the outermost around it, and that one's autograd number."""
-    names, outer = [event.name], event
+    names = [event.name]
+    outer = event
     while outer.cpu_parent is not None:
         outer = outer.cpu_parent
         names.append(outer.name)

@@ -133,20 +133,9 @@ def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
 def test_a_variant_that_fails_is_reported_and_the_others_still_train(config_file, tmp_path, capsys):
     out = tmp_path / "out"
     lost = tmp_path / "nowhere" / "lost.txt"
-    compare.main(
-        [
-            "--config",
-            str(config_file),
-            "--variant",
-            f"lost: data.path={lost}",
-            "--variant",
-            "odd: model.n_heads=5",
-            "--variant",
-            "good:",
-            "--out",
-            str(out),
-        ]
-    )
+    variants = [f"lost: data.path={lost}", "odd: model.n_heads=5", "good:"]
+    options = [part for variant in variants for part in ("--variant", variant)]
+    compare.main(["--config", str(config_file), "--out", str(out), *options])
     failed, odd, good = rows_in(out)
     assert failed["failed"] == "no such file or folder: lost.txt"
     assert "does not divide into n_heads 5" in odd["failed"] and good["bits_per_byte"] < 8

@@ -90,7 +90,8 @@ def read_vary(text: str) -> list[Choice] | Range:
 
 def split_values(text: str) -> list[str]:
     """`"1,[2,3]"` -> `["1", "[2,3]"]`."""
-    values, depth = [""], 0
+    values = [""]
+    depth = 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
         if letter == "," and depth == 0:
@@ -144,7 +145,8 @@ def expand(axes: Sequence[list[Choice] | Range], draws: int | None, seed: int) -
             raise UserError(f"{ranges[0].field} has a range: say how many to draw with --random N")
         return [joined(members) for members in product(*axes)]
     size = math.inf if ranges else math.prod(len(axis) for axis in axes)
-    numbers, found = random.Random(seed), {}
+    numbers = random.Random(seed)
+    found = {}
     for _ in range(1000 * draws):  # ranges of whole numbers may hold fewer than asked for
         if len(found) >= min(draws, size):
             break
@@ -162,7 +164,8 @@ def joined(members: Sequence[Choice]) -> Choice:
 
 def name_variants(configs: Sequence[str], choices: Sequence[Choice]) -> list[Variant]:
     """Every choice for every config, each with a name of its own that can be a folder's."""
-    variants, seen = [], {}
+    variants = []
+    seen = {}
     for config in configs or [None]:
         for label, fields in choices:
             stem = Path(config).stem if config else "defaults"

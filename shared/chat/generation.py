@@ -47,7 +47,9 @@ def stream_ids(
             list of ids to go on from. It is given prompt and new ids together.
         over: asked before each pass through the model; once it is true no id follows.
     """
-    ids, generator, cache = list(prompt), settings.generator(), None
+    ids = list(prompt)
+    generator = settings.generator()
+    cache = None
     for _ in range(settings.max_new_bytes):
         if over():
             return

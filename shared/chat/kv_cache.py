@@ -19,12 +19,12 @@ class LayerKV:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         """Takes in (B, K, T new, D) twice; returns views of all so far, (B, K, T so far, D)."""
         start, self.length = self.length, self.length + keys.shape[2]
         self.keys[:, :, start : self.length] = keys
         self.values[:, :, start : self.length] = values
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length], None
 
 
 class WindowKV:
@@ -36,18 +36,22 @@ class WindowKV:
         self.values = self.keys
         self.length = 0
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         """Takes in (B, K, T new, D) twice; returns those kept and the new ones behind them."""
         keys = torch.cat((self.keys, keys), dim=2)  # (B, K, T kept + T new, D)
         values = torch.cat((self.values, values), dim=2)
         self.length += keys.shape[2] - self.keys.shape[2]
         first = max(0, keys.shape[2] - self.kept)
         self.keys, self.values = keys[:, :, first:].clone(), values[:, :, first:].clone()
-        return keys, values
+        return keys, values, None
 
 
 class KVCache:
-    """The caches of all layers; memory is 2 L B K T D numbers, with a window 2 L B K (W - 1) D."""
+    """The caches of all layers; memory is 2 L B K T D numbers, with a window 2 L B K (W - 1) D.
+
+    Args:
+        kept: positions to keep, all from the first on; none: what a next query could see.
+    """
 
     def __init__(
         self,
@@ -55,9 +59,11 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         batch_size: int = 1,
+        kept: int | None = None,
     ) -> None:
-        windowed = config.reach < config.context_length
-        kept = config.reach - 1 if windowed else config.context_length
+        windowed = kept is None and config.reach < config.context_length
+        if kept is None:
+            kept = config.reach - 1 if windowed else config.context_length
         shape = (batch_size, config.kv_heads, kept, config.head_width)
         build = WindowKV if windowed else LayerKV
         device = torch.device(device)
@@ -67,3 +73,8 @@ class KVCache:
     def length(self) -> int:
         """Positions read so far."""
         return self.layers[-1].length
+
+    @property
+    def starts(self) -> int:
+        """The next position, the same in every row."""
+        return self.length

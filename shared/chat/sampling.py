@@ -47,13 +47,17 @@ class SamplingSettings:
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
 
-    def generator(self) -> torch.Generator:
-        """A generator for one reply, on the CPU so that a seed means the same everywhere."""
+    def generator(self, row: int = 0) -> torch.Generator:
+        """A generator for one reply, on the CPU so that a seed means the same everywhere.
+
+        Args:
+            row: the reply's number among many; each draws from a seed of its own.
+        """
         generator = torch.Generator()
         if self.seed is None:
             generator.seed()
         else:
-            generator.manual_seed(self.seed)
+            generator.manual_seed((self.seed + row) % 2**63)
         return generator
 
 
@@ -64,27 +68,57 @@ def next_token(
     recent: Sequence[int] = (),
 ) -> int:
     """Draws one id from logits (V,); `recent` ids are those the penalty looks at."""
-    logits = penalize_repetition(logits.float().cpu(), recent, settings.repetition_penalty)
+    return next_tokens(logits.unsqueeze(0), settings, [generator], [recent])[0]
+
+
+def next_tokens(
+    logits: Tensor,
+    settings: SamplingSettings,
+    generators: Sequence[torch.Generator],
+    recents: Sequence[Sequence[int]],
+) -> list[int]:
+    """Draws an id for each row of logits (B, V), with the row's own generator and recent ids."""
+    logits = logits.float().cpu()
+    if settings.repetition_penalty != 1:
+        pairs = zip(logits, recents, strict=True)
+        penalized = [penalize_repetition(*pair, settings.repetition_penalty) for pair in pairs]
+        logits = torch.stack(penalized)
     if settings.temperature < COLDEST:
-        return int(logits.argmax())
+        return logits.argmax(dim=-1).tolist()
     logits = keep_top_k(logits / settings.temperature, settings.top_k)
-    shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)
-    return int(torch.multinomial(shares, 1, generator=generator))
+    shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)  # (B, V)
+    return draw(shares, generators)
+
+
+def draw(shares: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
+    """Draws an id for each row of shares (B, V), each as likely as its share says.
+
+    A race: each id sets out after a random, exponentially distributed time, divided by its
+    share, and the first one wins. So does `torch.multinomial`; it takes one generator, and 64
+    calls of it took 16 % of the time that 64 texts take.
+
+    Raises:
+        UserError: a share is not a number, as a diverged model's are.
+    """
+    if not shares.isfinite().all():
+        raise UserError("the model's logits are not numbers: its weights are broken, take others")
+    times = [torch.empty_like(shares[0]).exponential_(generator=g) for g in generators]
+    return (shares / torch.stack(times)).argmax(dim=-1).tolist()
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Logits (V,) with all but the k largest at minus infinity; k = 0 or k >= V keeps all.
+    """Logits (..., V) with all but the k largest at minus infinity; k = 0 or k >= V keeps all.
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.
     """
     if not 0 < k < logits.shape[-1]:
         return logits
-    best = logits.topk(k).indices
-    return torch.full_like(logits, -math.inf).scatter(-1, best, logits[best])
+    best = logits.topk(k)
+    return torch.full_like(logits, -math.inf).scatter(-1, best.indices, best.values)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Logits (V,) with all but the likeliest ids whose shares reach p at minus infinity.
+    """Logits (..., V) with all but the likeliest ids whose shares reach p at minus infinity.
 
     The id that crosses p is kept, so at least one always remains.
     Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration".

@@ -53,26 +53,19 @@ def stream_reply(
         yield Piece("", "length")
         return
     prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
-    reply: list[int] = []
+    reply = GrowingReply(tokenizer, settings.max_new_bytes)
 
     def drop_turns(_: list[int]) -> list[int]:
-        return fit_turns(messages, reply, tokenizer, model.config.context_length)
+        return fit_turns(messages, reply.ids, tokenizer, model.config.context_length)
 
-    shown, decoder, size, ended = _Visible(), tokenizer.decoder(), 0, False
     for token in stream_ids(model, prompt, settings, drop_turns, over):
-        ended = token == tokenizer.end_of_text
-        if ended:
-            break
-        reply.append(token)
-        size += len(tokenizer.token_bytes(token))
-        text = shown.add(decoder.feed(token))
+        text = reply.add(token)
         if text:
             yield Piece(text)
-        ended = shown.stopped
-        if ended or size >= settings.max_new_bytes:
+        if reply.over:
             break
-    rest = shown.add(decoder.flush()) + shown.rest()
-    yield Piece(rest, "stop" if ended else "length", len(tokenizer.decode_bytes(prompt)), size)
+    prompt_bytes = len(tokenizer.decode_bytes(prompt))
+    yield Piece(reply.rest(), reply.finish_reason, prompt_bytes, reply.size)
 
 
 def fit_turns(
@@ -135,6 +128,38 @@ def _enough(text: str, room: int, tokenizer: Tokenizer) -> str:
     while size < len(text) and len(tokenizer.encode(text[-size:])) < 2 * room:
         size *= 2
     return text[-size:]
+
+
+class GrowingReply:
+    """A reply that ids are added to: what of it can be shown, and whether it is over."""
+
+    def __init__(self, tokenizer: Tokenizer, max_new_bytes: int) -> None:
+        self.tokenizer, self.max_new_bytes = tokenizer, max_new_bytes
+        self.decoder, self.shown = tokenizer.decoder(), _Visible()
+        self.ids: list[int] = []
+        self.size = 0
+        self.finish_reason: FinishReason = "length"
+
+    def add(self, token: int) -> str:
+        """Takes in the next id; returns the characters that can be shown now."""
+        if token == self.tokenizer.end_of_text:
+            self.finish_reason = "stop"
+            return ""
+        self.ids.append(token)
+        self.size += len(self.tokenizer.token_bytes(token))
+        text = self.shown.add(self.decoder.feed(token))
+        if self.shown.stopped:
+            self.finish_reason = "stop"
+        return text
+
+    @property
+    def over(self) -> bool:
+        """Whether no id is to follow."""
+        return self.finish_reason == "stop" or self.size >= self.max_new_bytes
+
+    def rest(self) -> str:
+        """The last of its text: what was held back, and a half character as a whole sign."""
+        return self.shown.add(self.decoder.flush()) + self.shown.rest()
 
 
 class _Visible:

@@ -12,17 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
+from shared.model.fast_paths import rows_are_faster
 from shared.model.norms import build_norm
 from shared.model.positions import Angles, leave_unturned, rotate
-from shared.model.row_blocks import attend_by_rows, rows_are_faster
+from shared.model.row_blocks import attend_by_rows
 from shared.model.sliding_window import attend_in_window, same_document
 
 
 class LayerCache(Protocol):
     """Keys and values that one layer has seen so far in one conversation."""
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends (B, K, T new, D) twice; returns all that is held, (B, K, T held, D)."""
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Appends (B, K, T new, D) twice; returns all that is held, (B, K, T held, D) twice.
+
+        The third is a mask, booleans (B, 1, T new, T held), where each row is as long as its
+        own text; none: the newest key of every row is the last.
+        """
 
 
 class CausalAttention(nn.Module):
@@ -70,10 +75,14 @@ class CausalAttention(nn.Module):
         values = split_heads(self.value(x), self.kv_heads)  # (B, K, T, D)
         queries = self.turn(self.query_norm(queries), angles)
         keys = self.turn(self.key_norm(keys), angles)
+        mask = None
         if cache is not None:
-            keys, values = cache.extend(keys, values)  # (B, K, T held, D)
+            keys, values, mask = cache.extend(keys, values)  # (B, K, T held, D)
         keys, values = (share_heads(part, self.n_heads) for part in (keys, values))
-        mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
+        if mask is None:
+            mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
+        else:
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         merged = rearrange(
             mixed, "batch heads positions channels -> batch positions (heads channels)"
         )
@@ -84,14 +93,14 @@ def attend_to_all(
     queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None = None
 ) -> Tensor:
     """Queries (B, H, T, D) over keys and values (B, H, T held, D), causal -> (B, H, T, D)."""
+    if rows_are_faster(queries, keys, documents):
+        return attend_by_rows(queries, keys, values)
     new, held = queries.shape[2], keys.shape[2]
     mask = causal_mask(new, held, queries.device)
     if documents is not None:
         mask = torch.ones(new, held, dtype=torch.bool, device=queries.device).tril()
         mask = mask & same_document(documents, documents)  # (B, 1, T, T)
     square = mask is None and new == held
-    if square and rows_are_faster(queries):
-        return attend_by_rows(queries, keys, values)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=square)
 
 

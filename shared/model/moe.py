@@ -18,12 +18,12 @@ from shared.model.feedforward import build_feedforward
 
 @dataclass(frozen=True)
 class Routing:
-    """Where one pass sent its N = B T positions."""
+    """Where one pass sent its B T positions."""
 
     logits: Tensor
-    """(N, E), float32, the router's scores"""
+    """(B T, E), float32, the router's scores"""
     chosen: Tensor
-    """(N, top_k), the experts taken, best first"""
+    """(B T, top_k), the experts taken, best first"""
 
 
 class MixtureOfExperts(nn.Module):
@@ -38,9 +38,11 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.top_k, self.settings = config.moe.top_k, config.moe
+        self.settings = config.moe
+        self.top_k = config.moe.top_k
         self.router = nn.Linear(config.d_model, config.moe.n_experts, bias=False)
-        self.experts = nn.ModuleList(build_feedforward(config) for _ in range(config.moe.n_experts))
+        experts = (build_feedforward(config) for _ in range(config.moe.n_experts))
+        self.experts = nn.ModuleList(experts)
         self.routing: Routing | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,18 +51,20 @@ class MixtureOfExperts(nn.Module):
         routing = self.route(flat)
         if self.training:
             self.routing = routing
-        shares = routing.logits.gather(-1, routing.chosen).softmax(dim=-1)  # (N, top_k)
-        order = routing.chosen.flatten().argsort(stable=True)  # (N top_k,), by expert
-        sizes = routing.chosen.flatten().bincount(minlength=len(self.experts)).tolist()
+        shares = routing.logits.gather(-1, routing.chosen).softmax(dim=-1)  # (B T, top_k)
+        taken = routing.chosen.flatten()  # (B T top_k,)
+        order = taken.argsort(stable=True)  # by expert
+        sizes = taken.bincount(minlength=len(self.experts)).tolist()
         origin = order // self.top_k  # the position that each place in the order came from
         groups = flat[origin].split(sizes)
         answers = [expert(group) for expert, group in zip(self.experts, groups, strict=True)]
-        weighed = torch.cat(answers) * shares.flatten()[order].unsqueeze(-1)  # (N top_k, C)
+        weights = shares.flatten()[order].unsqueeze(-1)  # (B T top_k, 1)
+        weighed = torch.cat(answers) * weights  # (B T top_k, C)
         mixed = torch.zeros_like(flat, dtype=weighed.dtype).index_add(0, origin, weighed)
         return mixed.view_as(x)  # (B, T, C)
 
     def route(self, flat: Tensor) -> Routing:
-        """The router's logits and choices for vectors (N, C), in float32 under any autocast."""
+        """The router's logits and choices for vectors (B T, C), in float32 under any autocast."""
         with torch.autocast(flat.device.type, enabled=False):
             logits = F.linear(flat.float(), self.router.weight.float())
         return Routing(logits, logits.topk(self.top_k, dim=-1).indices)
@@ -80,7 +84,8 @@ def router_losses(routing: Routing) -> tuple[Tensor, Tensor]:
     probabilities = routing.logits.softmax(dim=-1).mean(dim=0)  # (E,)
     counts = routing.chosen.flatten().bincount(minlength=experts)
     balance = experts * (counts / counts.sum() * probabilities).sum()
-    return balance, routing.logits.logsumexp(dim=-1).square().mean()
+    z = routing.logits.logsumexp(dim=-1).square().mean()
+    return balance, z
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:

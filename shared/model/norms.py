@@ -5,10 +5,10 @@ Promoted by 03_attention.
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
+from shared.model.fast_paths import rms_norm_by_hand, trains_on_cpu
 
 
 class RMSNorm(nn.Module):
@@ -25,34 +25,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + eps) * weight, over the last axis."""
-        if torch.is_grad_enabled() and x.device.type == "cpu":
-            return _RootMeanSquare.apply(x, self.weight, self.eps)
+        if trains_on_cpu(x):
+            return rms_norm_by_hand(x, self.weight, self.eps)
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
-
-
-class _RootMeanSquare(torch.autograd.Function):
-    """The CPU has no kernel for this; made of small ones, the backward pass takes twice as long.
-
-    With n = x / r, r the root, y = n w and the gradient g of y: w gets the sum of g n,
-    and x gets (g w - n mean(g w n)) / r, since r grows with x.
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x.float()
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square()
-        inverse = (square / x.shape[-1] + eps).rsqrt()
-        normed = wide * inverse
-        ctx.save_for_backward(normed, inverse, weight)
-        return (normed * weight).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        normed, inverse, weight = ctx.saved_tensors
-        product = gradient * normed
-        mean = (product @ weight).unsqueeze(-1) / -normed.shape[-1]
-        of_x = (gradient * weight).addcmul_(normed, mean).mul_(inverse)
-        return of_x.to(gradient.dtype), product.flatten(0, -2).sum(dim=0), None
 
 
 class LayerNorm(nn.Module):
@@ -77,14 +52,3 @@ def build_norm(config: ModelConfig, channels: int) -> nn.Module:
     if config.norm.kind == "layer":
         return LayerNorm(channels, config.norm.eps, config.bias)
     return RMSNorm(channels, config.norm.eps)
-
-
-def cast_once(x: Tensor) -> Tensor:
-    """x in autocast's dtype, if autocast is on.
-
-    Left to itself, each linear layer that reads x would cast it anew, and each would
-    pass back a gradient to cast and add.
-    """
-    if not torch.is_autocast_enabled(x.device.type):
-        return x
-    return x.to(torch.get_autocast_dtype(x.device.type))

@@ -11,7 +11,6 @@ Promoted by 03_attention.
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from shared.model.config import ModelConfig, RopeConfig
 
@@ -42,26 +41,12 @@ def rope_angles(positions: int, head_width: int, rope: RopeConfig) -> Angles:
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turns each pair of channels of x, (B, heads, T, D), by cosines and sines (T, D/2)."""
-    return _Turn.apply(x, *angles)
-
-
-class _Turn(torch.autograd.Function):
-    """Left to autograd, the backward pass takes three times as long; it is a turn the other way."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        first, second = x.chunk(2, dim=-1)  # (B, heads, T, D/2) each
-        turned = torch.empty_like(x)
-        turned_first, turned_second = turned.chunk(2, dim=-1)
-        turned_first.copy_((first * cos).addcmul_(second, sin, value=-1))
-        turned_second.copy_((second * cos).addcmul_(first, sin))
-        return turned
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _Turn.apply(gradient, cos, -sin), None, None
+    cos, sin = angles
+    first, second = x.float().chunk(2, dim=-1)  # (B, heads, T, D/2) each
+    halves = first * cos - second * sin, second * cos + first * sin
+    # Heads side by side in memory, as they came: attention's output merges without a copy.
+    turned = torch.cat([half.transpose(1, 2) for half in halves], dim=-1)  # (B, T, heads, D)
+    return turned.transpose(1, 2).to(x.dtype)
 
 
 def leave_unturned(x: Tensor, angles: Angles) -> Tensor:

@@ -18,7 +18,7 @@ ROWS = 64  # by measurement: 32 to 128 are alike at T = 256 to 1024
 
 
 class RowBlockAttention(torch.autograd.Function):
-    """Queries, keys, values (N, T, D) -> (N, T, D); N counts heads of all sequences.
+    """Queries, keys, values (B H, T, D) -> (B H, T, D): the heads of all sequences in a row.
 
     Source: Dao et al. 2022, "FlashAttention", section 3.1 and appendix B, with blocks
     of rows only: a row of scores is short enough to take its softmax at once.
@@ -41,7 +41,7 @@ class RowBlockAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Softmax passes back w (g - sum of w g), and that sum is gradient times output."""
         queries, keys, values, mixed = ctx.saved_tensors
-        shared = (gradient * mixed).sum(dim=-1, keepdim=True)  # (N, T, 1)
+        shared = (gradient * mixed).sum(dim=-1, keepdim=True)  # (B H, T, 1)
         of_queries = torch.empty_like(queries)
         of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
         for rows, seen, weights in _blocks(queries, keys, ctx.window):
@@ -54,7 +54,7 @@ class RowBlockAttention(torch.autograd.Function):
 
 
 def _blocks(queries: Tensor, keys: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Each block's rows, the keys it meets, and its attention weights (N, rows, keys)."""
+    """Each block's rows, the keys it meets, and its attention weights (B H, rows, keys)."""
     positions = queries.shape[1]
     hidden = torch.full((ROWS, min(positions, ROWS + window - 1)), -math.inf, dtype=queries.dtype)
     for start in range(0, positions, ROWS):
@@ -79,10 +79,6 @@ def attend_by_rows(
     """
     flat = (part.flatten(0, 1) for part in (queries, keys, values))  # (B H, T, D)
     whole = queries.shape[2]
-    mixed = RowBlockAttention.apply(*flat, whole if window is None else min(window, whole))
+    window = whole if window is None else min(window, whole)
+    mixed = RowBlockAttention.apply(*flat, window)
     return mixed.unflatten(0, queries.shape[:2])
-
-
-def rows_are_faster(queries: Tensor) -> bool:
-    """Whether to come here: in bfloat16 on the CPU, twice as fast as the fused kernel."""
-    return queries.device.type == "cpu" and queries.dtype is torch.bfloat16

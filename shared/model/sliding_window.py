@@ -6,15 +6,13 @@ section 3.1; Jiang et al. 2023, "Mistral 7B", section 2.
 Promoted by 03_attention.
 """
 
-import math
-
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared.model.row_blocks import attend_by_rows, rows_are_faster
-
-NARROW_WINDOW = 128  # keys; up to here plain products beat blocks of rows, `attend_in_products`
+from shared.model.fast_paths import attend_in_products, products_are_faster, rows_are_faster
+from shared.model.row_blocks import attend_by_rows
 
 
 def attend_in_window(
@@ -25,11 +23,10 @@ def attend_in_window(
     Each query sees its own key and the window - 1 before it. Long inputs go by blocks;
     short ones, and queries that come after a cache, by a mask.
     """
-    new, held = queries.shape[2], keys.shape[2]
-    whole, fast = new == held, rows_are_faster(queries)
-    if whole and fast and documents is None and (window >= held or window > NARROW_WINDOW):
+    if rows_are_faster(queries, keys, documents, window):
         return attend_by_rows(queries, keys, values, window)
-    if whole and held > window:
+    new, held = queries.shape[2], keys.shape[2]
+    if new == held > window:
         return _attend_by_blocks(queries, keys, values, documents, window)
     mask = window_mask(new, held, window, queries.device)
     if documents is not None:
@@ -53,42 +50,45 @@ def _attend_by_blocks(
 ) -> Tensor:
     """Blocks of W queries, each with the 2 W keys of its own block and the one before.
 
-    T is filled up to N blocks, and these take the place of the heads: one product or
-    one call of SDPA does all of them, N W 2W scores in place of T².
+    T is filled up to whole blocks, and these take the place of the heads: one call does
+    all of them, with 2 W scores a query in place of T.
     """
-    shape, positions = queries.shape[:2], queries.shape[2]
+    batch, heads, positions, _ = queries.shape
     missing = -positions % window
-    queries = F.pad(queries, (0, 0, 0, missing)).unflatten(2, (-1, window)).flatten(0, 1)
+    queries = _blocks(queries, 0, missing, window)  # (B H, blocks, W, D)
     keys, values = (_with_block_before(part, missing, window) for part in (keys, values))
-    blocks = queries.shape[1]  # queries (B H, N, W, D), keys and values (B H, N, 2 W, D)
-    mask = window_mask(window, 2 * window, window, queries.device).repeat(1, blocks, 1, 1)
-    mask[:, 0, :, :window] = False  # nothing stands before the first block
+    mask = _block_mask(queries.shape[1], window, queries.device)
     if documents is not None:
-        of_queries = F.pad(documents, (0, missing)).unflatten(1, (-1, window))
-        of_keys = F.pad(documents, (window, missing)).unfold(1, 2 * window, window)
-        mask = mask & same_document(of_queries, of_keys).squeeze(2)  # (B, N, W, 2 W)
-        mask = mask.repeat_interleave(shape[1], dim=0)
-    if window <= NARROW_WINDOW and rows_are_faster(queries):
-        mixed = attend_in_products(queries, keys, values, mask)
-    else:
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return mixed.unflatten(0, shape).flatten(2, 3)[:, :, :positions]  # (B, H, T, D)
+        mask = mask & _same_document_in_blocks(documents, missing, window, heads)
+    by_hand = products_are_faster(queries, window)
+    attend = attend_in_products if by_hand else F.scaled_dot_product_attention
+    mixed = attend(queries, keys, values, mask)
+    pattern = "(batch heads) blocks window channels -> batch heads (blocks window) channels"
+    return rearrange(mixed, pattern, batch=batch)[:, :, :positions]  # (B, H, T, D)
 
 
-def attend_in_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """The attention formula as it stands: (..., W, D) over keys and values (..., 2 W, D).
-
-    It keeps all its weights for the backward pass, which a narrow window can afford.
-
-    Args:
-        mask: booleans, (..., W, 2 W) or what is broadcast to it.
-    """
-    hidden = torch.zeros_like(mask, dtype=queries.dtype).masked_fill_(~mask, -math.inf)
-    scores = queries / math.sqrt(queries.shape[-1]) @ keys.mT
-    return (scores + hidden).softmax(dim=-1) @ values
+def _blocks(x: Tensor, before: int, after: int, window: int) -> Tensor:
+    """(B, H, T, D), filled up with zeros before and after -> (B H, blocks, W, D)."""
+    pattern = "batch heads (blocks window) channels -> (batch heads) blocks window channels"
+    return rearrange(F.pad(x, (0, 0, before, after)), pattern, window=window)
 
 
 def _with_block_before(x: Tensor, missing: int, window: int) -> Tensor:
-    """(B, H, T, D) -> (B H, N, 2 W, D): each block behind the one before it."""
-    padded = F.pad(x, (0, 0, window, missing)).unflatten(2, (-1, window)).flatten(0, 1)
-    return torch.cat((padded[:, :-1], padded[:, 1:]), dim=2)
+    """(B, H, T, D) -> (B H, blocks, 2 W, D): each block behind the one before it."""
+    blocks = _blocks(x, window, missing, window)  # one more, of zeros, in front
+    return torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=2)
+
+
+def _block_mask(blocks: int, window: int, device: torch.device) -> Tensor:
+    """(1, blocks, W, 2 W) booleans: what the queries of each block see of two blocks' keys."""
+    mask = window_mask(window, 2 * window, window, device).repeat(1, blocks, 1, 1)
+    mask[:, 0, :, :window] = False  # nothing stands before the first block
+    return mask
+
+
+def _same_document_in_blocks(documents: Tensor, missing: int, window: int, heads: int) -> Tensor:
+    """Document numbers (B, T) -> booleans (B H, blocks, W, 2 W)."""
+    of_queries = F.pad(documents, (0, missing)).unfold(1, window, window)  # (B, blocks, W)
+    of_keys = F.pad(documents, (window, missing)).unfold(1, 2 * window, window)
+    same = same_document(of_queries, of_keys)  # (B, blocks, 1, W, 2 W)
+    return repeat(same, "batch blocks 1 query key -> (batch heads) blocks query key", heads=heads)

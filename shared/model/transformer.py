@@ -13,9 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from shared.model.causal_attention import CausalAttention, LayerCache
 from shared.model.config import ModelConfig
+from shared.model.fast_paths import cast_once
 from shared.model.feedforward import build_feedforward
 from shared.model.moe import MixtureOfExperts
-from shared.model.norms import build_norm, cast_once
+from shared.model.norms import build_norm
 from shared.model.positions import (
     Angles,
     SinusoidalPositions,
@@ -28,9 +29,12 @@ INIT_STD = 0.02  # GPT-2's; with it the first logits are near zero and the loss 
 
 
 class Cache(Protocol):
-    """One conversation's keys and values: how many positions, and a part for each layer."""
+    """Keys and values of conversations side by side: how many positions, a part for each layer."""
 
     length: int
+    """positions read so far, of the longest row"""
+    starts: int | Tensor
+    """positions before each row's next: a number for all rows, or (B, 1)"""
     layers: Sequence[LayerCache]
 
 
@@ -70,7 +74,8 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, self.recompute = config, False
+        self.config = config
+        self.recompute = False
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = build_position_embedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -105,11 +110,13 @@ class Transformer(nn.Module):
         Raises:
             ValueError: positions, cached ones included, exceed the context length.
         """
-        start = 0 if cache is None else cache.length
-        end = start + ids.shape[1]
+        end = ids.shape[1] + (0 if cache is None else cache.length)
         if end > self.config.context_length:
             raise ValueError(f"{end} positions; the model has {self.config.context_length}")
-        positions, documents = torch.arange(start, end, device=ids.device), None
+        documents = None
+        positions = torch.arange(ids.shape[1], device=ids.device)  # (T,)
+        if cache is not None:
+            positions = cache.starts + positions  # (T,) or (B, T)
         if self.config.document_start is not None and cache is None:
             documents, positions = document_positions(ids, self.config.document_start)
         angles = angles_at((self.cos, self.sin), positions)
@@ -117,10 +124,11 @@ class Transformer(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         for index, block in enumerate(self.blocks):
+            held = None if cache is None else cache.layers[index]
             if self.recompute and self.training:
                 x = checkpoint(block, x, angles, None, documents, use_reentrant=False)
             else:
-                x = block(x, angles, None if cache is None else cache.layers[index], documents)
+                x = block(x, angles, held, documents)
         logits = self.head(self.final_norm(x))  # (B, T, V)
         cap = self.config.logit_cap
         return logits if cap is None else cap * (logits / cap).tanh()

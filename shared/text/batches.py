@@ -45,7 +45,8 @@ class Batches:
                     f"corpus {index} has {len(ids)} training ids; a window needs "
                     f"{context_length + 1}: add text or lower context_length"
                 )
-        self.corpora, self.seed = list(corpora), seed
+        self.corpora = list(corpora)
+        self.seed = seed
         self.weights = torch.tensor(weights, dtype=torch.float64)
         self.batch_size, self.context_length = batch_size, context_length
         self.generator = torch.Generator().manual_seed(seed)
@@ -79,7 +80,8 @@ class Batches:
     def _order(self, pick: int, number: int) -> np.ndarray:
         """Where the windows of one round begin, in the order in which they come."""
         generator = np.random.default_rng([self.seed, pick, number])
-        length, places = self.context_length, len(self.corpora[pick]) - self.context_length
+        length = self.context_length
+        places = len(self.corpora[pick]) - self.context_length
         first = generator.integers(min(length, places))
         return generator.permutation(np.arange(first, places, length))
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from shared.errors import UserError
 from shared.files import atomic_file
 from shared.text.pretokens import pretokens
 from shared.text.tokenizer import Decodes
@@ -27,64 +26,39 @@ NOTHING = -1  # an id that no pair holds
 
 
 class BPETokenizer(Decodes):
-    """Ids of single bytes, then one for each merge, then the special tokens.
+    """Ids of single bytes and of longer tokens, then the special tokens.
 
     Special tokens have ids of their own and no bytes that text could contain: no
     text is ever encoded to one.
 
     Args:
-        merges: pairs of ids in the order they were learned; merge number n makes a
-            new id out of two earlier ones.
+        vocabulary: the bytes of each id; the 256 single bytes are among them.
+        merges: pairs of ids in the order they were learned; a pair becomes the token
+            that has its bytes.
         special: names of the special tokens; the first ends a text.
+
+    Raises:
+        KeyError, IndexError: a single byte or a merge's token is missing.
     """
 
     kind = "bpe"
 
-    def __init__(self, merges: Sequence[Pair], special: Sequence[str] = ("<|endoftext|>",)) -> None:
-        vocabulary = [bytes([byte]) for byte in range(256)]
-        for left, right in merges:
-            if not (0 <= left < len(vocabulary) and 0 <= right < len(vocabulary)):
-                raise UserError(f"merge {(left, right)} names an id that does not exist yet")
-            vocabulary.append(vocabulary[left] + vocabulary[right])
-        ranks = {pair: (rank, 256 + rank) for rank, pair in enumerate(map(tuple, merges))}
-        self._set(vocabulary, list(range(256)), ranks, special)
-
-    def _set(
+    def __init__(
         self,
-        vocabulary: list[bytes],
-        byte_ids: list[int],
-        ranks: dict[Pair, tuple[int, int]],
-        special: Sequence[str],
+        vocabulary: Sequence[bytes],
+        merges: Sequence[Pair],
+        special: Sequence[str] = ("<|endoftext|>",),
     ) -> None:
-        self.vocabulary, self.byte_ids, self.ranks = vocabulary, byte_ids, ranks
+        self.vocabulary = list(vocabulary)
         self.special = {name: len(vocabulary) + n for n, name in enumerate(special)}
         self.vocab_size = len(vocabulary) + len(special)
-        self.end_of_text = next(iter(self.special.values()))
-        self._cache: dict[bytes, list[int]] = {}
-
-    @classmethod
-    def with_ids(
-        cls,
-        vocabulary: list[bytes],
-        byte_ids: list[int],
-        merges: Sequence[Pair],
-        special: Sequence[str],
-    ) -> "BPETokenizer":
-        """A tokenizer whose ids are numbered by somebody else, as GPT-2's are.
-
-        Args:
-            vocabulary: the bytes of each id.
-            byte_ids: the id of each of the 256 bytes.
-            merges: pairs of ids in order of rank.
-        """
+        self.end_of_text = len(vocabulary)
         ids = {token: number for number, token in enumerate(vocabulary)}
-        made = cls.__new__(cls)
-        ranks = {
-            (left, right): (rank, ids[vocabulary[left] + vocabulary[right]])
-            for rank, (left, right) in enumerate(merges)
-        }
-        made._set(vocabulary, byte_ids, ranks, special)
-        return made
+        self.byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        self.ranks: dict[Pair, tuple[int, int]] = {}  # pair -> (rank, id that it becomes)
+        for rank, (left, right) in enumerate(merges):
+            self.ranks[left, right] = rank, ids[vocabulary[left] + vocabulary[right]]
+        self._cache: dict[bytes, list[int]] = {}
 
     @property
     def merges(self) -> list[Pair]:
@@ -110,12 +84,15 @@ class BPETokenizer(Decodes):
         stands where its first byte stood; `end` is the place before the first and after the last.
         """
         end = len(word)
-        ids = [*(self.byte_ids[byte] for byte in word), NOTHING]
-        after, before = [*range(1, end + 1), end], [end, *range(end)]
+        ids = [self.byte_ids[byte] for byte in word]
+        ids.append(NOTHING)
+        after = [*range(1, end + 1), end]
+        before = [end, *range(end)]
         heap: list[tuple[int, int]] = []
 
         def offer(left: int) -> None:
-            if (found := self.ranks.get((ids[left], ids[after[left]]))) is not None:
+            found = self.ranks.get((ids[left], ids[after[left]]))
+            if found is not None:
                 heappush(heap, (found[0], left))
 
         for left in range(end):
@@ -126,7 +103,8 @@ class BPETokenizer(Decodes):
             found = self.ranks.get((ids[left], ids[right]))
             if found is None or found[0] != rank:
                 continue  # one of the two has been merged since
-            ids[left], ids[right] = found[1], NOTHING
+            ids[left] = found[1]
+            ids[right] = NOTHING
             after[left] = after[right]
             before[after[right]] = left
             offer(before[left])
@@ -162,14 +140,13 @@ class BPETokenizer(Decodes):
             KeyError, ValueError, TypeError: the state is broken.
         """
         vocabulary = [bytes.fromhex(token) for token in state["vocabulary"]]
-        byte_ids = [vocabulary.index(bytes([byte])) for byte in range(256)]
         merges = [(int(left), int(right)) for left, right in state["merges"]]
         special = state["special"]
         if not (isinstance(special, list) and special and set(map(type, special)) == {str}):
             raise ValueError(f"special is {str(special)[:60]}; expected a list of names")
         if min(map(min, merges), default=0) < 0:
             raise ValueError("a merge names an id below 0")
-        return cls.with_ids(vocabulary, byte_ids, merges, special)
+        return cls(vocabulary, merges, special)
 
 
 def merge_pair(ids: list[int], pair: Pair, new: int) -> list[int]:

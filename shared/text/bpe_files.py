@@ -49,9 +49,8 @@ def read_gpt2_files(vocab_file: str | Path, merges_file: str | Path) -> BPEToken
         if [ids[token] for token in ordinary + special] != list(range(len(ids))):
             raise ValueError("ids are not 0, 1, 2, ... with the special ones last")
         vocabulary = [unshow(token) for token in ordinary]
-        byte_ids = [ids[SHOWN[byte]] for byte in range(256)]
         merges = [(ids[left], ids[right]) for left, right in pairs]
-        return BPETokenizer.with_ids(vocabulary, byte_ids, merges, special or ["<|endoftext|>"])
+        return BPETokenizer(vocabulary, merges, special or ["<|endoftext|>"])
     except UNREADABLE as error:
         raise UserError(f"cannot read {vocab_file} and {merges_file}: {error!r}") from error
 

@@ -47,7 +47,7 @@ def train_bpe(
         words.merge(pair, 256 + len(merges))
         merges.append(pair)
         on_merge(len(merges))
-    return BPETokenizer(merges)
+    return BPETokenizer(words.vocabulary, merges)
 
 
 class _Words:

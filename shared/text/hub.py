@@ -69,7 +69,7 @@ def _load(
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         raise UserError(
             f"cannot load {dataset!r} ({config or 'default'}) from the hub: {error}. Offline? "
-            "These need no network: python-docs, primer, markdown:, text:, jsonl:, messages:"
+            "These need none: python-docs, primer, drills, markdown:, text:, jsonl:, messages:"
         ) from error
     if splits is not None:
         return {splits: loaded}

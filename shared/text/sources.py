@@ -24,14 +24,15 @@ from shared.text.corpora import (
     read_text,
     read_transcripts,
 )
+from shared.text.drill_conversations import drill_count, drills_stamp, read_drills
 from shared.text.file_tree import OnSkip, existing, ignore_skips, is_tree, list_tree
 from shared.text.hub import read_hub
 from shared.text.primer import PRIMER_PATH, read_primer
 from shared.text.python_docs import read_python_docs
 
 KINDS = (
-    "python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, messages:FILE.jsonl, "
-    "transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"
+    "python-docs, primer, drills[:COUNT], markdown:FOLDER, text:PATH, jsonl:FILE, "
+    "messages:FILE.jsonl, transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"
 )
 FILE_KINDS = {"markdown": MARKDOWN_SUFFIXES, "text": TEXT_SUFFIXES, "jsonl": JSONL_SUFFIXES}
 CONVERSATION_KINDS = {"messages": JSONL_SUFFIXES, "transcripts": TEXT_SUFFIXES}
@@ -43,8 +44,8 @@ class Source:
     """One corpus and how much of each batch it fills."""
 
     spec: str
-    """python-docs, primer, markdown:FOLDER, text:PATH, jsonl:FILE, messages:FILE.jsonl,
-    transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"""
+    """python-docs, primer, drills[:COUNT], markdown:FOLDER, text:PATH, jsonl:FILE,
+    messages:FILE.jsonl, transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"""
     weight: float = 1.0
     """share of the training windows, relative to the other sources"""
     text_field: str = "text"
@@ -102,6 +103,8 @@ def read_source(source: Source, on_skip: OnSkip = ignore_skips) -> Iterator[Docu
             return read_python_docs()
         case "primer":
             return read_primer()
+        case "drills":
+            return read_drills(drill_count(argument))
         case "markdown":
             return read_markdown(argument, on_skip)
         case "text":
@@ -140,7 +143,7 @@ def fingerprint(source: Source) -> str:
     """A digest that changes when the source's text may have changed, without reading it all.
 
     Files: names, sizes and modification times (in a .zip: checksums). Python's docs:
-    the Python version. A hub data set: its name and options.
+    the Python version. Drills: what the program makes. A hub data set: its name and options.
     """
     state: object = None
     if source.kind in SUFFIXES:
@@ -150,5 +153,7 @@ def fingerprint(source: Source) -> str:
         state = platform.python_version()
     elif source.kind == "primer":
         state = PRIMER_PATH.read_text(encoding="utf-8")
+    elif source.kind == "drills":
+        state = drills_stamp()
     options = {key: value for key, value in asdict(source).items() if key != "weight"}
     return hashlib.sha256(json.dumps([options, state]).encode()).hexdigest()

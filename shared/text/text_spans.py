@@ -18,7 +18,9 @@ def window_hashes(data: np.ndarray) -> np.ndarray:
     A window's hash is put together from those of its halves, so six passes over
     the data do for all windows (Karp and Rabin 1987).
     """
-    hashes, width, power = data.astype(np.uint64) + np.uint64(1), 1, BASE
+    hashes = data.astype(np.uint64) + np.uint64(1)
+    width = 1
+    power = BASE
     while width < SPAN and len(hashes) > width:
         hashes = hashes[:-width] * np.uint64(power) + hashes[width:]
         width, power = 2 * width, power * power % 2**64

@@ -37,9 +37,14 @@ class Budget:
     ) -> None:
         if (steps is None) == (seconds is None):
             raise ValueError("a budget is given in steps or in seconds, one of the two")
-        self.total_steps, self.total_seconds, self.clock = steps, seconds, clock
-        self.step, self._earlier, self._started = 0, 0.0, None
-        self.reserve, self._durations = 0.0, deque(maxlen=RECENT)
+        self.total_steps = steps
+        self.total_seconds = seconds
+        self.clock = clock
+        self.step = 0
+        self._earlier = 0.0
+        self._started = None
+        self.reserve = 0.0
+        self._durations = deque(maxlen=RECENT)
 
     @property
     def elapsed_here(self) -> float:
@@ -89,7 +94,8 @@ class Budget:
         In seconds, a step that would end too late by the pace of the last few steps
         is not begun.
         """
-        self._earlier, self._started = self.elapsed, self.clock()
+        self._earlier = self.elapsed
+        self._started = self.clock()
         self._durations.clear()
         while self.progress < 1 and not self._next_is_too_late():
             self.step += 1
@@ -117,7 +123,9 @@ class Budget:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from saved steps and seconds."""
-        self.step, self._earlier, self._started = state["step"], state["elapsed"], None
+        self.step = state["step"]
+        self._earlier = state["elapsed"]
+        self._started = None
         self.reserve = state.get("reserve", 0.0)
 
 

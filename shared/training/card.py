@@ -69,7 +69,8 @@ CUT = (
 
 
 def _facts(run: Run, outcome: Outcome) -> str:
-    model, device = run.model.config, device_label(run.device)
+    model = run.model.config
+    device = device_label(run.device)
     rows = [
         ("parameters", f"{run.model.count_parameters():,}"),
         ("layers, width, heads", f"{model.n_layers}, {model.d_model}, {model.n_heads}"),

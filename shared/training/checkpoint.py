@@ -121,7 +121,8 @@ def load_model(
     """
     checkpoint = Path(checkpoint)
     verify(checkpoint)
-    model, tokenizer = load_weights(checkpoint, device), load_tokenizer(checkpoint / TOKENIZER_FILE)
+    model = load_weights(checkpoint, device)
+    tokenizer = load_tokenizer(checkpoint / TOKENIZER_FILE)
     if model.config.vocab_size != tokenizer.vocab_size:
         raise UserError(
             f"{checkpoint}: the model has {model.config.vocab_size} ids, "

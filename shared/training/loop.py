@@ -86,7 +86,8 @@ def gradient(
     `backward` adds to what is there, so micro-batches one after another, each with its
     share of the loss, leave the gradient of all of them together.
     """
-    mean, tokens = torch.zeros((), device=strategy.device), 0
+    mean = torch.zeros((), device=strategy.device)
+    tokens = 0
     for inputs, targets, share in strategy.micro_batches(batches):
         with precision.autocast():
             logits = strategy.called(model)(inputs)  # (B, T) -> (B, T, V)

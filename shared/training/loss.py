@@ -50,7 +50,7 @@ def evaluate(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Tensor:
-    """The loss in nats of every target of all batches, in order: (N,) float32 on the CPU.
+    """The loss in nats of every target of all batches, in order: one row, float32, on the CPU.
 
     Args:
         batches: pairs of inputs and targets, each (up to B, T).

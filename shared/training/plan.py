@@ -138,7 +138,8 @@ def measure_plan(config: RunConfig, steps: int = 3, patience: float = 8.0) -> Pl
 
 def _median_step(records: Iterator[Record], device: torch.device, patience: float) -> float:
     next(records)  # the first step allocates and warms up
-    durations, begun = [], time.perf_counter()
+    durations = []
+    begun = time.perf_counter()
     for _ in records:
         synchronize(device)
         durations.append(time.perf_counter() - begun - sum(durations))

@@ -32,7 +32,8 @@ def pick_strategy(config: RunConfig) -> "OneProcess | Copies":
     Raises:
         UserError: it does not go with how this process was started.
     """
-    processes, name = count_processes(), config.strategy
+    processes = count_processes()
+    name = config.strategy
     accumulation, rows = config.train.accumulation, config.train.batch_size
     if name == "auto":
         name = "ddp" if processes > 1 else "one"

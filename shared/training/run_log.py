@@ -35,7 +35,8 @@ def append_metrics(folder: Path, entry: dict[str, Any]) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All whole lines, in order."""
-    path, entries = folder / METRICS_FILE, []
+    path = folder / METRICS_FILE
+    entries = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
@@ -122,7 +123,8 @@ def _draw_rates(axes: "Axes", entries: list[dict[str, Any]]) -> None:
 
 
 def _smoothed(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    smooth, value = [], 0.0
+    smooth = []
+    value = 0.0
     for seen, (step, loss) in enumerate(points):
         value = running_mean(value, loss, seen)
         smooth.append((step, value))

@@ -42,7 +42,9 @@ def resolve_config_names(arguments: list[str], configs: Path) -> list[str]:
         "--model": preset_fields,
         "--train": lambda text: text,
     }
-    first, rest, left = {name: [] for name in meanings}, [], iter(arguments)
+    first = {name: [] for name in meanings}
+    rest = []
+    left = iter(arguments)
     for argument in left:
         name, equals, value = argument.partition("=")
         if name not in meanings:

@@ -13,7 +13,8 @@ def continue_text(
 ) -> list[int]:
     """Appends `new` ids, each drawn from softmax(logits / temperature); 0 takes the best."""
     device = next(model.parameters()).device
-    generator, ids = torch.Generator().manual_seed(seed), list(ids)
+    generator = torch.Generator().manual_seed(seed)
+    ids = list(ids)
     for _ in range(new):
         window = torch.tensor([ids[-model.config.context_length :]], dtype=torch.long)  # (1, T)
         logits = model(window.to(device))[0, -1].float().cpu()  # (V,)

@@ -54,13 +54,14 @@ def score_corpora(
     Args:
         losses: by a corpus's name, nats of its validation ids from the second on, (N,).
     """
-    table, means = ByteTable(tokenizer), mean_bits(corpora, losses)
-    judged = [corpus for corpus in corpora if corpus.name in losses]
-    heads = [head(corpus.validation, table, MOST_VALIDATION) for corpus in judged]
+    table = ByteTable(tokenizer)
+    means = mean_bits(corpora, losses)
+    evaluated = [corpus for corpus in corpora if corpus.name in losses]
+    heads = [head(corpus.validation, table, MOST_VALIDATION) for corpus in evaluated]
     texts = [table.decode(ids) for ids in heads]
     found = []
     for corpus, ids, text, repeats in zip(
-        judged, heads, texts, find_repeats(texts, corpora, table), strict=True
+        evaluated, heads, texts, find_repeats(texts, corpora, table), strict=True
     ):
         training = head(corpus.train, table, MOST_TRAINING)
         cut = len(training) < len(corpus.train) or len(ids) < len(corpus.validation)

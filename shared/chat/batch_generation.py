@@ -1,0 +1,155 @@
+"""Generation in batches: many texts at once, each the same as if it were alone.
+
+One id at a time, a pass reads every weight for a single position; with 64 texts side by side
+it reads them once for 64. A text that ends makes room for the next one that waits.
+Promoted by 06_chat.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from shared.chat.generation import RECENT, keep_recent_half
+from shared.chat.row_cache import RowCache
+from shared.chat.sampling import SamplingSettings, next_tokens
+from shared.chat.session import FinishReason, GrowingReply, fit_turns
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.text.tokenizer_file import Tokenizer
+from shared.text.transcript import Message
+
+StopRow = Callable[[int, int], bool]
+ShortenRow = Callable[[int, list[int]], list[int]]
+OnDone = Callable[[int], None]
+
+
+class Reply(NamedTuple):
+    """A whole reply, as the pieces of `stream_reply` together."""
+
+    text: str
+    finish_reason: FinishReason
+
+
+def never_stop(row: int, token: int) -> bool:
+    """No id ends a text."""
+    return False
+
+
+def keep_half_of_row(row: int, ids: list[int]) -> list[int]:
+    """Forgets the older half of a text, whichever it is."""
+    return keep_recent_half(ids)
+
+
+def tell_nobody(row: int) -> None:
+    """Nobody waits for single texts."""
+
+
+@dataclass
+class _Text:
+    """A text in the making: its number, what stands in the window, what was drawn so far."""
+
+    number: int
+    ids: list[int]
+    generator: torch.Generator
+    unread: bool = True
+    new: list[int] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def generate_batch(
+    model: Transformer,
+    prompts: Sequence[list[int]],
+    settings: SamplingSettings,
+    stop: StopRow = never_stop,
+    shorten: ShortenRow = keep_half_of_row,
+    batch_size: int = 64,
+    on_done: OnDone = tell_nobody,
+) -> list[list[int]]:
+    """New ids for each prompt, up to `settings.max_new_bytes`: those of `stream_ids` for it alone.
+
+    Prompt i draws from the seed `settings.seed` + i: its neighbours change nothing but rounding.
+
+    Args:
+        prompts: at least one id each; the numbers below count them from 0.
+        stop: asked with a prompt's number and an id drawn for it; true: that was its last.
+        shorten: as in `stream_ids`, with the prompt's number before the ids.
+        batch_size: texts side by side; long ones go first, so that equals stand together.
+        on_done: told the number of each prompt that is done, as soon as it is.
+
+    Raises:
+        UserError: `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; expected at least 1")
+    texts = [_Text(i, list(ids), settings.generator(i)) for i, ids in enumerate(prompts)]
+    waiting = sorted(texts, key=lambda text: len(text.ids))
+    cache, rows = RowCache(model, min(batch_size, len(texts))), []
+    while waiting or rows:
+        rows += [waiting.pop() for _ in range(min(batch_size - len(rows), len(waiting)))]
+        _read_unread(cache, rows, shorten)
+        _draw_one_each(cache, rows, settings)
+        for row in reversed(range(len(rows))):  # the last moves into the place of one that ends
+            text = rows[row]
+            if stop(text.number, text.new[-1]) or len(text.new) == settings.max_new_bytes:
+                cache.drop(row)
+                rows[row] = rows[-1]
+                rows.pop()
+                on_done(text.number)
+    return [text.new for text in texts]
+
+
+def _read_unread(cache: RowCache, rows: list[_Text], shorten: ShortenRow) -> None:
+    """Reads what is new or has outgrown the context, all but the last id, into its row."""
+    context_length = cache.model.config.context_length
+    texts = {}
+    for row, text in enumerate(rows):
+        while len(text.ids) > context_length:
+            text.ids, text.unread = shorten(text.number, text.ids), True
+        if text.unread:
+            texts[row], text.unread = text.ids[:-1], False
+    cache.read(texts)
+
+
+def _draw_one_each(cache: RowCache, rows: list[_Text], settings: SamplingSettings) -> None:
+    logits = cache.step([text.ids[-1] for text in rows])  # (B, V)
+    recents = [text.ids[-RECENT:] for text in rows]
+    generators = [text.generator for text in rows]
+    for text, token in zip(rows, next_tokens(logits, settings, generators, recents), strict=True):
+        text.ids.append(token)
+        text.new.append(token)
+
+
+def reply_batch(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    conversations: Sequence[list[Message]],
+    settings: SamplingSettings,
+    batch_size: int = 64,
+    on_done: OnDone = tell_nobody,
+) -> list[Reply]:
+    """The assistant's next turn in each conversation: the text and ending of `stream_reply`.
+
+    Raises:
+        UserError: a conversation has no message.
+    """
+    if not all(conversations):
+        empty = list(map(bool, conversations)).index(False)
+        raise UserError(f"conversation {empty} is empty; expected at least one turn of the user's")
+    context_length = model.config.context_length
+    replies = [GrowingReply(tokenizer, settings.max_new_bytes) for _ in conversations]
+    said = ["" for _ in conversations]
+
+    def ends(number: int, token: int) -> bool:
+        said[number] += replies[number].add(token)
+        return replies[number].over
+
+    def drop_turns(number: int, _: list[int]) -> list[int]:
+        reply = replies[number].ids
+        return fit_turns(conversations[number], reply, tokenizer, context_length)
+
+    prompts = [fit_turns(messages, [], tokenizer, context_length) for messages in conversations]
+    generate_batch(model, prompts, settings, ends, drop_turns, batch_size, on_done)
+    endings = zip(said, replies, strict=True)
+    return [Reply(text + reply.rest(), reply.finish_reason) for text, reply in endings]

@@ -1,0 +1,110 @@
+"""Drills about two numbers: adding, subtracting, and which is larger.
+
+Each working goes digit by digit, the way that children learn it. One-digit numbers are
+counted as a closed table: the steps of longer sums show all of it.
+Promoted by 02_tokenizer.
+"""
+
+from shared.text.exercise import Question
+from shared.text.operands import Operands
+
+DIGITS = (1, 2, 3)
+DRAWN = (1, 2, 2, 3, 3, 3)  # there are far more long sums to learn from
+ADDING = (
+    "what is {a}+{b}?",
+    "{a} + {b}",
+    "what is {a} plus {b}?",
+    "add {a} and {b}",
+    "how much is {a} and {b}?",
+    "{a}+{b}=",
+    "how much is {a}+{b}?",
+    "what is {a} + {b}?",
+    "add {b} to {a}",
+    "how much is {a} plus {b}?",
+    "what is the sum of {a} and {b}?",
+    "{a} plus {b}",
+    "can you add {a} and {b}?",
+    "give me {a} plus {b}",
+    "what do you get if you add {a} and {b}?",
+)
+SUBTRACTING = (
+    "what is {a}-{b}?",
+    "{a} - {b}",
+    "what is {a} minus {b}?",
+    "subtract {b} from {a}",
+    "how much is {a} take away {b}?",
+    "{a}-{b}=",
+    "how much is {a}-{b}?",
+    "what is {a} - {b}?",
+    "take {b} away from {a}",
+    "how much is {a} minus {b}?",
+)
+LARGER = (
+    "which is larger, {a} or {b}?",
+    "which is bigger, {a} or {b}?",
+    "what is larger, {a} or {b}?",
+    "which number is larger: {a} or {b}?",
+    "which one is bigger: {a} or {b}?",
+    "what is more, {a} or {b}?",
+    "the larger of {a} and {b}?",
+    "is {a} or {b} larger?",
+    "which of {a} and {b} is bigger?",
+    "which of {a} and {b} is larger?",
+)
+SMALLER = (
+    "which is smaller, {a} or {b}?",
+    "what is smaller, {a} or {b}?",
+    "which number is smaller: {a} or {b}?",
+    "what is less, {a} or {b}?",
+    "which one is smaller: {a} or {b}?",
+)
+
+
+def adding(operands: Operands, size: int | None) -> Question:
+    """`what is 58+67?` → `8+7=15 5+6+1=12 = 125`: the last step, then the ends of those before."""
+    size = size or operands.pick(DRAWN)
+    a, b = operands.pair(size)
+    steps, carry = [], False
+    for x, y in columns(a, b, size):
+        total = x + y + carry
+        steps.append(f"{x}+{y}+1={total}" if carry else f"{x}+{y}={total}")
+        carry = total > 9
+    return Question(ADDING, {"a": a, "b": b}, str(a + b), size, " ".join(steps), closed=size == 1)
+
+
+def subtracting(operands: Operands, size: int | None) -> Question:
+    """`what is 62-58?` → `12-8=4 6-5-1=0 = 4`: what is borrowed is taken from the next step."""
+    size = size or operands.pick(DRAWN)
+    b, a = sorted(operands.pair(size))
+    steps, borrowed = [], False
+    for x, y in columns(a, b, size):
+        left = x - y - borrowed
+        top = x + 10 if left < 0 else x
+        steps.append(f"{top}-{y}-1={left % 10}" if borrowed else f"{top}-{y}={left % 10}")
+        borrowed = left < 0
+    return Question(
+        SUBTRACTING, {"a": a, "b": b}, str(a - b), size, " ".join(steps), closed=size == 1
+    )
+
+
+def larger(operands: Operands, size: int | None) -> Question:
+    """`which is larger, 58 or 7?` → `58 07 5>0 = 58`: the first digits that differ decide."""
+    size = size or operands.pick(DRAWN)
+    a, b = operands.pair(size)
+    while a == b:
+        a, b = operands.pair(size)
+    steps = [f"{a:0{size}} {b:0{size}}"]
+    for x, y in reversed(columns(a, b, size)):
+        sign = "<" if x < y else ">" if x > y else "="
+        steps.append(f"{x}{sign}{y}")
+        if x != y:
+            break
+    phrasings, answer = (LARGER, max(a, b)) if operands.chance(0.7) else (SMALLER, min(a, b))
+    blanks = {"a": a, "b": b}
+    return Question(phrasings, blanks, str(answer), size, " ".join(steps), closed=size == 1)
+
+
+def columns(a: int, b: int, width: int) -> list[tuple[int, int]]:
+    """The digits of two numbers, written one above the other, from the last to the first."""
+    upper, lower = f"{a:0{width}}", f"{b:0{width}}"
+    return [(int(x), int(y)) for x, y in zip(upper[::-1], lower[::-1], strict=True)]
