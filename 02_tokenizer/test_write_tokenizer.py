@@ -6,6 +6,7 @@ same tests with the learner's. Whoever is still writing: what stands here tells 
 
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import torch
 from byte_pair_encoding import encode, merge
@@ -13,6 +14,8 @@ from judging import Answer, Draw, grades
 from torch import Tensor
 
 from shared.text.batches import evaluation_batches
+from shared.text.drills_letters import backwards, numbered
+from shared.text.exercise import EQUALS
 from shared.text.tokenizer import ByteTokenizer
 
 BYTES = ByteTokenizer()
@@ -58,6 +61,13 @@ def test_every_id_but_the_first_is_a_target_once(answer: Answer, draw: Draw):
         answer.gives(torch.tensor(expected), ids, length)
 
 
+@grades("backwards_drill")
+def test_the_working_goes_there_and_back(answer: Answer, draw: Draw):
+    word = "".join(draw.random.sample("abcdefghij", k=draw.whole(4, 7)))
+    there = [str(place + 1) + word[place] for place in range(len(word))]
+    answer.gives(f"{' '.join([*there, *reversed(there)])} = {word[::-1]}", word)
+
+
 @grades("merge")
 def test_a_pair_is_replaced_from_left_to_right(answer: Answer, draw: Draw):
     one, other = draw.random.sample(range(97, 123), k=2)
@@ -90,7 +100,14 @@ def shipped_windows(ids: Tensor, context_length: int) -> Tensor:
     return torch.cat((inputs, targets[:, -1:]), dim=1)
 
 
+def shipped_drill(word: str) -> str:
+    """The shipped drill on this word."""
+    question = backwards(SimpleNamespace(word=lambda size: word, held_out=True), None)
+    return question.working + EQUALS + question.answer
+
+
 ADAPTERS = {
+    "backwards_drill": shipped_drill,
     "to_ids": lambda text: BYTES.encode(text).tolist(),
     "to_text": lambda ids: BYTES.decode(ids),
     "shown": lambda ids: shown_by(BYTES.decoder().feed)(ids),
@@ -127,6 +144,20 @@ def in_turn(text: str, merges: list[tuple[int, int]]) -> list[int]:
 
 
 MISTAKES = {
+    "backwards_drill": {
+        "the answer is the word as it was": lambda word: (
+            shipped_drill(word).split(EQUALS)[0] + EQUALS + word
+        ),
+        "the way back is missing: the answer is copied from it": lambda word: (
+            " ".join(numbered(word)) + EQUALS + word[::-1]
+        ),
+        "counted anew on the way back: a letter keeps its number": lambda word: (
+            " ".join(numbered(word) + numbered(word[::-1])) + EQUALS + word[::-1]
+        ),
+        "numbers begin at 1": lambda word: "".join(
+            str(int(c) - 1) if c.isdigit() else c for c in shipped_drill(word)
+        ),
+    },
     "to_ids": {
         "these are characters' numbers, not bytes: é is two bytes in UTF-8": lambda text: (
             [ord(letter) for letter in text]

@@ -68,6 +68,17 @@ def windows(ids: Tensor, context_length: int) -> Tensor:
     raise NotImplementedError
 
 
+def backwards_drill(word: str) -> str:
+    """The reply of a drill that asks for a word backwards: its working, " = ", and the answer.
+
+    The working is every letter with its number, there and back again.
+
+    >>> backwards_drill("cat")
+    '1c 2a 3t 3t 2a 1c = tac'
+    """
+    raise NotImplementedError
+
+
 def merge(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
     """Replaces the pair by the id `new` wherever it stands, from left to right.
 

@@ -50,6 +50,8 @@ def forward_by(decode: Callable) -> Callable:
     def forward(self: Transformer, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         refuse_relatives(self.config)
         new = ids.shape[1]
+        if cache is not None and not isinstance(cache, KVCache):
+            raise UserError("your decoder reads one text at a time, not many side by side")
         if cache is not None:
             ids = cache.ids = torch.cat((getattr(cache, "ids", ids[:, :0]), ids), dim=1)
             for layer in cache.layers:
