@@ -38,9 +38,9 @@ AS_THEY_ARE = (
     "decay_groups",
     "warmup",
     "warmup_cosine",
-    "keep_top_k",
-    "keep_top_p",
 )
+# These were asked for one row of logits, and are called with one for each text.
+BY_ROWS = ("keep_top_k", "keep_top_p")
 CLOSE = 1e-4
 
 
@@ -91,8 +91,19 @@ def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
                 replaced.enter_context(patch.object(Transformer, "forward", forward_by(counting)))
             else:
                 for module, attribute in places(exercise_named(name)):
-                    replaced.enter_context(patch.object(module, attribute, counting))
+                    called = by_rows(counting) if name in BY_ROWS else counting
+                    replaced.enter_context(patch.object(module, attribute, called))
         yield calls
+
+
+def by_rows(function: Callable) -> Callable:
+    """A function of logits (V,) on logits (..., V)."""
+
+    def on_each(logits: Tensor, setting: float) -> Tensor:
+        rows = logits.flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)  # (N, V)
+        return torch.stack([function(row, setting) for row in rows]).view_as(logits)
+
+    return on_each
 
 
 def counted(name: str, function: Callable, calls: Counter) -> Callable:
@@ -121,7 +132,7 @@ def finished_functions() -> dict[str, Callable]:
     """
     state, found = load_state(), {}
     for exercise in all_exercises():
-        if exercise.name in ("decode", *AS_THEY_ARE) and state.is_finished(exercise):
+        if exercise.name in ("decode", *AS_THEY_ARE, *BY_ROWS) and state.is_finished(exercise):
             found[exercise.name] = getattr(load(exercise.file), exercise.name)
     if "decode" not in found:
         raise UserError("your decoder is not finished yet: make learn, or make check STEP=03")

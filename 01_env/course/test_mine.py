@@ -6,6 +6,7 @@ import pytest
 import torch
 from mine import compare, using
 
+from shared.chat import sampling
 from shared.chat.generation import stream_ids
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
@@ -24,6 +25,22 @@ def test_generation_by_the_plain_decoder_is_the_same_text(tiny_model):
     assert calls == {"decode": 12}
     assert list(stream_ids(tiny_model, [1, 2, 3], GREEDY)) == ours
     assert calls == {"decode": 12}
+
+
+def test_a_rule_for_one_row_of_logits_serves_for_many(tiny_model):
+    settings = SamplingSettings(1.0, top_p=0.5, max_new_bytes=12, seed=3)
+    ours = list(stream_ids(tiny_model, [1, 2, 3], settings))
+
+    def for_one_row(logits: torch.Tensor, p: float) -> torch.Tensor:
+        assert logits.dim() == 1
+        return shipped(logits, p)
+
+    shipped = sampling.keep_top_p
+    with using({"keep_top_p": for_one_row}) as calls:
+        assert list(stream_ids(tiny_model, [1, 2, 3], settings)) == ours
+        both = sampling.keep_top_p(torch.tensor([[2.0, 1.0], [0.0, 9.0]]), 0.5)
+    assert both.isinf().tolist() == [[False, True], [True, False]]
+    assert calls == {"keep_top_p": 14}
 
 
 def test_training_on_own_functions_reaches_the_goal_with_the_same_losses(monkeypatch, capsys):
