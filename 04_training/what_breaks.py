@@ -2,9 +2,9 @@
 
     python 04_training/what_breaks.py
 
-Two minutes on one core that is busy with other work, too. Each model is trained alike, with two seeds, and asked twice:
-what is its loss on the text it trains on, and what is it when it *writes*, where the byte to be
-guessed does not exist yet? Prints both and draws `figures/what_breaks.png`.
+Two minutes on one core that is busy with other work, too. Each model is trained alike, with two
+seeds, and asked twice: what is its loss on the text it trains on, and what is it when it *writes*,
+where the byte to be guessed does not exist yet? Prints both and draws `figures/what_breaks.png`.
 """
 
 import math
