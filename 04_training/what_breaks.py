@@ -55,8 +55,7 @@ def attend(
     """The formula of step 03 on three of (B, H, T, D) -> (B, H, T, D), with three switches.
 
     Args:
-        first_hidden: how far behind a position the first one stands that it may not see; None:
-            it sees all.
+        first_hidden: how many positions after its own the first hidden one stands; None: none is.
         divided: scores are divided by the root of D.
         lowered: the largest score is taken out before the exponential.
     """
@@ -166,10 +165,10 @@ def writing_loss(model: Transformer, ids: Tensor, windows: int = WINDOWS) -> flo
     Only the last position is asked. No later one stands there to be looked at, just as when
     the model writes.
     """
-    inputs = ids.unfold(0, model.config.context_length + 1, 1)  # (n - T, T + 1)
-    inputs = inputs[torch.linspace(0, len(inputs) - 1, windows).long()]
-    logits = model(inputs[:, :-1])[:, -1:]  # (windows, 1, V)
-    return cross_entropy(logits, inputs[:, -1:]).item()
+    every = ids.unfold(0, model.config.context_length + 1, 1)  # (n - T, T + 1)
+    chosen = every[torch.linspace(0, len(every) - 1, windows).long()]
+    logits = model(chosen[:, :-1])[:, -1:]  # (windows, 1, V)
+    return cross_entropy(logits, chosen[:, -1:]).item()
 
 
 def losses_afterwards(model: Transformer, ids: Tensor) -> dict[str, float]:
@@ -202,16 +201,16 @@ def main() -> None:
         writing = [writing_loss(model, new) for model, _ in trained]
         outcomes[change.name] = training, writing
         whole = whole or [model for model, _ in trained]
-        ends = f"{in_words(training):16}{in_words(writing)}"
+        ends = f"{side_by_side(training):16}{side_by_side(writing)}"
         print(f"{change.name:24}{change.line:24}{ends}", flush=True)
     print("changed in a whole model after its training, when it writes")
     afterwards = [losses_afterwards(model, new) for model in whole]
     for name in afterwards[0]:
-        print(f"{name:64}{in_words(losses[name] for losses in afterwards)}")
+        print(f"{name:64}{side_by_side(losses[name] for losses in afterwards)}")
     print(f"drawn: {draw(outcomes, FIGURE)}")
 
 
-def in_words(losses: Iterable[float]) -> str:
+def side_by_side(losses: Iterable[float]) -> str:
     """Each seed's loss."""
     return "  ".join(f"{loss:.2f}" for loss in losses)
 
