@@ -128,7 +128,7 @@ def test_heads_in_the_wrong_order_have_the_right_shapes_and_the_wrong_numbers():
 def test_a_trained_model_changed_afterwards_has_another_loss_each_time():
     model = loud()
     whole = writing_loss(model, IDS)
-    in_turn, undivided, taken, left = losses_afterwards(model, IDS).values()
+    in_turn, undivided, _, taken, left = losses_afterwards(model, IDS).values()
     assert len({whole, in_turn, undivided, taken}) == 4
     assert math.isfinite(taken)
     assert math.isnan(left)

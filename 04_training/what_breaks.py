@@ -117,12 +117,15 @@ class Change:
     rate: float = RATE
 
 
+UNDIVIDED = partial(attend_with, divided=False)
+ONE_HEAD = {"n_heads": 1, "n_kv_heads": 1}
 CHANGES = (
     Change("nothing", "—"),
     Change("no mask", "no masked_fill", partial(attend_with, first_hidden=None)),
     Change("mask off by one", "triu(2) for triu(1)", partial(attend_with, first_hidden=2)),
-    Change("no √D", "queries @ keys.mT", partial(attend_with, divided=False)),
-    Change("largest score left in", "scores.exp()", partial(attend_with, lowered=False)),
+    Change("no √D", "queries @ keys.mT", UNDIVIDED),
+    Change("one head, D = 64", "n_heads=1", sizes=ONE_HEAD),
+    Change("one head, no √D", "queries @ keys.mT", UNDIVIDED, ONE_HEAD),
     Change("no residual", "x = branch(norm(x))", remove_residuals),
     Change("no norm", "x = x + branch(x)", remove_norms),
     Change("no positions", 'positions="none"', sizes={"positions": "none"}),
@@ -178,12 +181,14 @@ def losses_afterwards(model: Transformer, ids: Tensor) -> dict[str, float]:
         losses["heads shared as 0,1,0,1"] = writing_loss(model, ids)
     attend_with(model, divided=False)
     losses["no √D"] = writing_loss(model, ids)
+    attend_with(model, lowered=False)
+    losses["largest score left in"] = writing_loss(model, ids)
     for block in model.blocks:
         block.attention.query.weight.data *= LONGER
     attend_with(model)
     losses[f"queries {LONGER} times as long"] = writing_loss(model, ids)
     attend_with(model, lowered=False)
-    losses["and the largest score left in"] = writing_loss(model, ids)
+    losses["and the largest score left in, too"] = writing_loss(model, ids)
     return losses
 
 
