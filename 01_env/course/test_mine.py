@@ -64,9 +64,15 @@ def test_training_on_own_functions_reaches_the_goal_with_the_same_losses(monkeyp
     assert calls["decode"] == calls["cross_entropy"] == len(theirs)
 
 
-@pytest.mark.parametrize("script", [overfit, full_run, chat, serve])
+NOWHERE = ("--checkpoint", "/nowhere")  # refused only after the course had its say
+
+
+@pytest.mark.parametrize(
+    ("script", "refused"),
+    [(overfit, ()), (full_run, ("--stop-after", "x")), (chat, NOWHERE), (serve, NOWHERE)],
+)
 def test_each_script_takes_mine_names_it_and_lets_the_course_decide(
-    script, tmp_path, monkeypatch, capsys
+    script, refused, tmp_path, monkeypatch, capsys
 ):
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
@@ -75,7 +81,7 @@ def test_each_script_takes_mine_names_it_and_lets_the_course_decide(
     (tmp_path / "__main__.py").write_text(door)
     monkeypatch.setattr(script, "COURSE", tmp_path)
     with pytest.raises(UserError, match="asked"):
-        script.main(["--mine"])
+        script.main(["--mine", *refused])
 
 
 def test_a_script_with_mine_runs_on_own_functions_to_its_end_and_tells(monkeypatch, capsys):

@@ -214,7 +214,6 @@ function showAnswering(names) {
   const line = byId("answered_by");
   line.textContent = `Answered by your own ${names.slice(0, 4).join(", ")}${more}.`;
   line.title = names.join(", ");
-  line.hidden = false;
 }
 
 async function showFacts() {
