@@ -1,14 +1,20 @@
 """Overfit one tiny sample: the first proof that a training loop learns at all.
 
     python 04_training/overfit.py
+    python 04_training/overfit.py --mine     # on your own functions, see 01_env/course/notes.md
 
 If a model cannot learn one sentence by heart, nothing else about it can be right.
 The loss must fall from ln 256 = 5.545 (no idea) to below 0.01 nats, and the model
 must then say the sentence back, byte for byte.
 """
 
+import argparse
 import math
+import runpy
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -28,6 +34,7 @@ SAMPLE = "Attention is a weighted sum; the weights come from a softmax. Zoë agr
 GOAL = 0.01  # nats a byte
 RATE = 3e-3
 PROMPT_BYTES = 8
+COURSE = Path(__file__).resolve().parents[1] / "01_env" / "course"
 
 
 def overfit(
@@ -66,8 +73,12 @@ def overfit(
     return model.eval(), losses
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Overfits, then asks for the sample back."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
+    if parser.parse_args(arguments).mine:
+        runpy.run_path(str(COURSE))["swap_in"]()
     print(f"no idea: ln 256 = {math.log(256):.4f} nats = 8 bits a byte")
     start = time.perf_counter()
     model, losses = overfit()
@@ -85,4 +96,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main()
+        main(sys.argv[1:])

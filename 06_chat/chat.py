@@ -1,10 +1,12 @@
 """A chat in the terminal with a trained model.
 
 python 06_chat/chat.py
+python 06_chat/chat.py --mine                  # on your own functions
 python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
 printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 """
 
+import runpy
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +26,9 @@ from shared.training.checkpoint_folder import find_checkpoint
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
+ROOT = Path(__file__).resolve().parents[1]
+QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
+COURSE = ROOT / "01_env" / "course"
 
 HELP = """\
 /reset            forget the conversation
@@ -43,8 +47,11 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
+    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
+    if options.mine:
+        runpy.run_path(str(COURSE))["swap_in"]()
     settings = SamplingSettings(
         **{item.name: options[item.name] for item in fields(SamplingSettings)}
     )

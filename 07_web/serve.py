@@ -1,6 +1,7 @@
 """Serves the chat page for a trained model with waitress, a production server.
 
 python 07_web/serve.py
+python 07_web/serve.py --mine                               # on your own functions
 python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
 python 07_web/serve.py --limits.concurrent 4 --limits.queue_length 32
 python 07_web/serve.py --allow-origin https://example.org   # pages of that site may chat too
@@ -21,6 +22,7 @@ Ctrl-C ends replies where they are.
 
 import errno
 import logging
+import runpy
 import signal
 import sys
 import threading
@@ -44,7 +46,9 @@ from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_log import read_metrics
 
-QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
+ROOT = Path(__file__).resolve().parents[1]
+QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
+COURSE = ROOT / "01_env" / "course"
 SPARE_THREADS = 4  # for the page, /healthz and refusals while every slot and place is taken
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -54,6 +58,7 @@ def main(arguments: list[str]) -> None:
     """Parses the command line, loads the model, serves until told to stop."""
     parser = command_line()
     options = parser.parse_args(arguments)
+    answered_by = runpy.run_path(str(COURSE))["swap_in"]() if options.mine else []
     built = parser.instantiate(options)
     device = pick_device(options.device)
     checkpoint = find_checkpoint(options.checkpoint)
@@ -63,7 +68,8 @@ def main(arguments: list[str]) -> None:
         tokenizer,
         limits=built.limits,
         defaults=built.defaults,
-        facts=facts_of(model, checkpoint) | {"device": device_label(device)},
+        facts=facts_of(model, checkpoint)
+        | {"device": device_label(device), "answered_by": answered_by},
         allow_origin=options.allow_origin,
         bound_to=options.host,
         allowed_host=options.allowed_host,
@@ -108,6 +114,7 @@ def command_line() -> ArgumentParser:
         default=30.0,
         help="longest time that SIGTERM leaves to replies in flight",
     )
+    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
     return parser

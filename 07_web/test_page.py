@@ -20,6 +20,7 @@ def address(checkpoint):
 
 def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: Page):
     expect(page.locator("#facts")).to_contain_text("parameters")
+    expect(page.locator("#answered_by")).to_be_hidden()
     choose(page, "max_new_bytes", "1000")
     page.get_by_label("Your message").fill("hello <b>you</b>")
     page.keyboard.press("Enter")

@@ -183,12 +183,15 @@ def test_a_long_conversation_never_outgrows_the_servers_limits(
         assert len(bodies[0]["messages"]) - 1 == sent
 
 
-def test_the_servers_own_settings_are_shown_and_only_changed_ones_are_sent(browser, tokenizer):
+def test_what_the_server_tells_is_shown_and_only_changed_settings_are_sent(browser, tokenizer):
     defaults = SamplingSettings(temperature=2.5, top_p=0.87, top_k=7, seed=5)
     limits = Limits(max_new_bytes=200)
-    app = create_app(Reciter(" ok"), tokenizer, facts=FACTS, limits=limits, defaults=defaults)
+    facts = FACTS | {"answered_by": ["decode", "block", "rms_norm", "attend", "softmax"]}
+    app = create_app(Reciter(" ok"), tokenizer, facts=facts, limits=limits, defaults=defaults)
     with served(app, limits) as address, opened(browser, address) as page:
         expect(page.locator("#facts")).to_contain_text("812,345 parameters")
+        own = "Answered by your own decode, block, rms_norm, attend and 1 more."
+        expect(page.get_by_text(own, exact=True)).to_be_visible()
         shown = "[...document.querySelectorAll('output, .settings input')].map((e) => e.value)"
         assert page.evaluate(shown) == ["2.5", "2.5", "0.87", "0.85", "7", "200", "5", ""]
         assert page.locator("#max_new_bytes").get_attribute("max") == "200"

@@ -6,7 +6,8 @@ POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?
                -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
                data: {"text": ...} for each piece, then one with finish_reason and usage
 GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...},
-                "defaults": {"temperature", ...}}
+                "defaults": {"temperature", ...}}; a learner's own functions that take part in
+               replies stand in model.answered_by
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
                the seconds one reply may take, or because the server ends.

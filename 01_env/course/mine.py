@@ -1,8 +1,8 @@
 """Runs a script of a step on your own functions: what you have finished takes the place of ours.
 
-    python 01_env/course/mine.py 04_training/overfit.py
-    python 01_env/course/mine.py 05_full_run/full_run.py --config quick
-    python 01_env/course/mine.py 07_web/serve.py
+    python 01_env/course/mine.py 06_chat/generate.py --prompt "def "
+
+`overfit.py`, `full_run.py`, `chat.py` and `serve.py` do the same by themselves, given `--mine`.
 
 Your decoder runs in every forward pass of every model, so it must be finished: all of step 03 up
 to `decode`. It is compared with ours first. It keeps no keys and values, so each new byte reads the
@@ -10,6 +10,7 @@ whole text again. At the end it says which of your functions ran, and how often.
 """
 
 import argparse
+import atexit
 import runpy
 import sys
 from collections import Counter
@@ -17,15 +18,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import torch
 from course_state import load_state
-from exercise_table import ROOT, Exercise, all_exercises, exercise_named
+from exercise_table import all_exercises, exercise_named
 from learner_file import load
 from torch import Tensor
 
+from shared.chat.generation import stream_ids
 from shared.chat.kv_cache import KVCache
+from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
@@ -82,16 +86,21 @@ def refuse_relatives(config: ModelConfig) -> None:
 
 @contextmanager
 def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
-    """A block in which these functions take the place of the shipped ones; counts their calls."""
+    """A block in which these functions take the place of the shipped ones; counts their calls.
+
+    Those that nothing here can take, such as a norm, are counted where the others call them.
+    """
     calls: Counter = Counter()
     with ExitStack() as replaced:
         for name, function in own.items():
             counting = counted(name, function, calls)
+            for module, attribute in places(function):
+                replaced.enter_context(patch.object(module, attribute, counting))
             if name == "decode":
                 replaced.enter_context(patch.object(Transformer, "forward", forward_by(counting)))
-            else:
-                for module, attribute in places(exercise_named(name)):
-                    called = by_rows(counting) if name in BY_ROWS else counting
+            elif name in (*AS_THEY_ARE, *BY_ROWS):
+                called = by_rows(counting) if name in BY_ROWS else counting
+                for module, attribute in places(exercise_named(name).shipped()):
                     replaced.enter_context(patch.object(module, attribute, called))
         yield calls
 
@@ -117,11 +126,10 @@ def counted(name: str, function: Callable, calls: Counter) -> Callable:
     return counting
 
 
-def places(exercise: Exercise) -> list[tuple[object, str]]:
-    """Every module that has the shipped function, under whatever name: importing copies names."""
-    shipped = exercise.shipped()
-    modules = [m for name, m in sys.modules.items() if name.startswith("shared.")]
-    return [(m, name) for m in modules for name, value in vars(m).items() if value is shipped]
+def places(function: Callable) -> list[tuple[object, str]]:
+    """Every module that has the function, under whatever name: importing copies names."""
+    modules = [m for m in sys.modules.values() if isinstance(m, ModuleType)]
+    return [(m, name) for m in modules for name, value in vars(m).items() if value is function]
 
 
 def finished_functions() -> dict[str, Callable]:
@@ -130,13 +138,12 @@ def finished_functions() -> dict[str, Callable]:
     Raises:
         UserError: the decoder is not among them.
     """
-    state, found = load_state(), {}
-    for exercise in all_exercises():
-        if exercise.name in ("decode", *AS_THEY_ARE, *BY_ROWS) and state.is_finished(exercise):
-            found[exercise.name] = getattr(load(exercise.file), exercise.name)
-    if "decode" not in found:
+    state = load_state()
+    finished = [exercise for exercise in all_exercises() if state.is_finished(exercise)]
+    if "decode" not in {exercise.name for exercise in finished}:
         raise UserError("your decoder is not finished yet: make learn, or make check STEP=03")
-    return found
+    modules = {file: load(file) for file in {exercise.file for exercise in finished}}
+    return {exercise.name: getattr(modules[exercise.file], exercise.name) for exercise in finished}
 
 
 def compare(decode: Callable) -> None:
@@ -154,8 +161,44 @@ def compare(decode: Callable) -> None:
         raise UserError("your decoder gives other logits than ours: make check STEP=03 says why")
 
 
+def answering(own: Mapping[str, Callable]) -> list[str]:
+    """Names of those that ran while one byte of a reply was written."""
+    model = Transformer(ModelConfig(n_layers=1, d_model=32, n_heads=4, n_kv_heads=2)).eval()
+    with using(own) as calls:
+        list(stream_ids(model, [1, 2], SamplingSettings(1.0, top_k=9, top_p=0.9, max_new_bytes=1)))
+    return list(calls)
+
+
+def swap_in() -> list[str]:
+    """Puts the learner's functions in the place of ours until this process ends.
+
+    It then says which of them ran, and how often.
+
+    Returns:
+        Names of those that take part in a reply, the decoder first.
+
+    Raises:
+        UserError: the decoder is not finished, or gives other logits than ours.
+    """
+    sys.path += sorted({str(exercise.folder) for exercise in all_exercises()})
+    own = finished_functions()
+    compare(own["decode"])
+    names = answering(own)
+    swapped = ExitStack()
+    calls = swapped.enter_context(using(own))
+    swapped.callback(tell, calls)
+    atexit.register(swapped.close)
+    return names
+
+
+def tell(calls: Counter) -> None:
+    """Says what ran, beside the script's output and not in it."""
+    told = ", ".join(f"{name} {count:,} times" for name, count in calls.most_common())
+    print(f"\nyour own functions ran: {told or 'none'}", file=sys.stderr)
+
+
 def main() -> None:
-    """Swaps, runs the script, tells."""
+    """Swaps, runs the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,17 +207,10 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.script.is_file():
         raise UserError(f"{asked.script} is no file: expected such as 04_training/overfit.py")
-    folders = sorted({str(exercise.folder) for exercise in all_exercises()})
-    sys.path[:0] = [str(asked.script.resolve().parent), *folders, str(ROOT)]
-    own = finished_functions()
-    compare(own["decode"])
+    swap_in()
+    sys.path.insert(0, str(asked.script.resolve().parent))
     sys.argv = [str(asked.script), *asked.arguments]
-    with using(own) as calls:
-        try:
-            runpy.run_path(str(asked.script), run_name="__main__")
-        finally:
-            told = ", ".join(f"{name} {count:,} times" for name, count in calls.most_common())
-            print(f"\nyour own functions ran: {told or 'none'}")
+    runpy.run_path(str(asked.script), run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,20 @@
 """A learner's functions take the place of ours, in every forward pass, and give the same."""
 
+import sys
+from types import SimpleNamespace
+
 import attention
+import chat
+import full_run
+import mine
 import overfit
 import pytest
+import serve
 import torch
-from mine import compare, using
+from course_state import CourseState
+from exercise_table import exercise_named
+from learner_file import fingerprint
+from mine import compare, finished_functions, using
 
 from shared.chat import sampling
 from shared.chat.generation import stream_ids
@@ -48,11 +58,61 @@ def test_training_on_own_functions_reaches_the_goal_with_the_same_losses(monkeyp
     _, ours = overfit.overfit("to be or not", max_steps=60)
     own = {"decode": attention.decode, "cross_entropy": loss.cross_entropy}
     with using(own | {"warmup_cosine": schedule.warmup_cosine}) as calls:
-        monkeypatch.setattr(overfit, "cross_entropy", loss.cross_entropy)
         _, theirs = overfit.overfit("to be or not", max_steps=60)
     assert theirs[-1] < 0.3
     assert theirs == pytest.approx(ours, rel=1e-2)
     assert calls["decode"] == calls["cross_entropy"] == len(theirs)
+
+
+NOWHERE = ("--checkpoint", "/nowhere")  # refused only after the course had its say
+
+
+@pytest.mark.parametrize(
+    ("script", "refused"),
+    [(overfit, ()), (full_run, ("--stop-after", "x")), (chat, NOWHERE), (serve, NOWHERE)],
+)
+def test_each_script_takes_mine_names_it_and_lets_the_course_decide(
+    script, refused, tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    assert "run on your own finished functions" in " ".join(capsys.readouterr().out.split())
+    door = "from shared.errors import UserError\ndef swap_in():\n    raise UserError('asked')"
+    (tmp_path / "__main__.py").write_text(door)
+    monkeypatch.setattr(script, "COURSE", tmp_path)
+    with pytest.raises(UserError, match="asked"):
+        script.main(["--mine", *refused])
+
+
+def test_a_script_with_mine_runs_on_own_functions_to_its_end_and_tells(monkeypatch, capsys):
+    own = {"rms_norm": attention.rms_norm, "keep_top_p": sampling.keep_top_p}
+    own |= {"decode": attention.decode}
+    assert mine.answering(own) == ["decode", "rms_norm", "keep_top_p"]
+    ends = []
+    monkeypatch.setattr(mine, "finished_functions", lambda: own)
+    monkeypatch.setattr(mine, "atexit", SimpleNamespace(register=ends.append))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(overfit, "GOAL", 6.0)  # after one step
+    try:
+        overfit.main(["--mine"])
+    finally:
+        for end in ends:
+            end()
+    said = len(overfit.SAMPLE.encode()) - overfit.PROMPT_BYTES
+    assert f"decode {1 + said} times" in capsys.readouterr().err
+    assert Transformer.forward.__module__ == "shared.model.transformer"
+
+
+def test_finished_functions_of_one_file_call_each_other(monkeypatch):
+    monkeypatch.setattr(mine, "load_state", CourseState)
+    with pytest.raises(UserError, match="not finished yet"):
+        finished_functions()
+    file = exercise_named("decode").file
+    done = {name: fingerprint(file, name) for name in ("softmax", "decode")}
+    monkeypatch.setattr(mine, "load_state", lambda: CourseState(finished=done))
+    own = finished_functions()
+    assert own.keys() == done.keys()
+    assert own["decode"].__globals__["softmax"] is own["softmax"]
 
 
 def test_another_decoder_and_a_relative_of_the_model_are_refused():

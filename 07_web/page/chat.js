@@ -208,6 +208,14 @@ function clear() {
   message.focus();
 }
 
+// A learner's own functions: a short line, all of them where the pointer rests.
+function showAnswering(names) {
+  const more = names.length > 4 ? ` and ${names.length - 4} more` : "";
+  const line = byId("answered_by");
+  line.textContent = `Answered by your own ${names.slice(0, 4).join(", ")}${more}.`;
+  line.title = names.join(", ");
+}
+
 async function showFacts() {
   try {
     const { model, ...server } = await (await fetch("healthz")).json();
@@ -217,6 +225,7 @@ async function showFacts() {
       parts.push(`${bits.toFixed(2)} bits per byte on ${corpus}`);
     }
     byId("facts").textContent = parts.join(" · ");
+    if (model.answered_by?.length) showAnswering(model.answered_by);
   } catch {
     // the page works without its facts
   }
