@@ -59,7 +59,7 @@ def shifted(windows: Tensor) -> tuple[Tensor, Tensor]:
 def windows(ids: Tensor, context_length: int) -> Tensor:
     """Cuts a text into windows side by side, so that every id but the first is a target once.
 
-    ids (N,) -> (number of windows, T + 1), T = context_length. The last id of a window is the
+    (ids,) -> (number of windows, T + 1), T = context_length. The last id of a window is the
     first of the next. What is left at the end and fills no window is left out.
 
     >>> windows(torch.tensor([0, 1, 2, 3, 4, 5]), context_length=2).tolist()

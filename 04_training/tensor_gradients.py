@@ -13,16 +13,16 @@ EPS = 1e-5
 
 
 def matmul_backward(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Of `x @ weight`: x (N, C), weight (C, F), gradient (N, F) -> gradients (N, C), (C, F).
+    """Of `x @ weight`: x (T, C), weight (C, F), gradient (T, F) -> gradients (T, C), (C, F).
 
-    Output (n, f) is a sum over c of x[n, c] · weight[c, f]. So x[n, c] is used once for each f,
+    Output (t, f) is a sum over c of x[t, c] · weight[c, f]. So x[t, c] is used once for each f,
     with weight[c, f], and those shares add up: a product with the transpose.
     """
     return gradient @ weight.T, x.T @ gradient
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """x (N, C), gain (C,) -> normed (N, C), and 1 / root mean square, (N, 1), for later."""
+    """x (T, C), gain (C,) -> normed (T, C), and 1 / root mean square, (T, 1), for later."""
     inverse = (x.square().mean(dim=-1, keepdim=True) + EPS).rsqrt()
     return x * inverse * gain, inverse
 
@@ -30,27 +30,27 @@ def rms_norm(x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
 def rms_norm_backward(
     x: Tensor, gain: Tensor, inverse: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x (N, C) and of the gain (C,).
+    """Gradients of x (T, C) and of the gain (C,).
 
     A channel acts on its own output, and through the root mean square on all C of them:
     the larger it is, the smaller it makes the others.
     """
-    normed = x * inverse  # (N, C)
+    normed = x * inverse  # (T, C)
     direct = gradient * gain
-    through_all = (direct * normed).mean(dim=-1, keepdim=True)  # (N, 1)
+    through_all = (direct * normed).mean(dim=-1, keepdim=True)  # (T, 1)
     return inverse * (direct - normed * through_all), (gradient * normed).sum(dim=0)
 
 
 def softmax_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """logits (N, V), targets (N,) -> the mean loss, and the probabilities (N, V) for later."""
+    """logits (T, V), targets (T,) -> the mean loss, and the probabilities (T, V) for later."""
     shifted = logits - logits.amax(dim=-1, keepdim=True)
     probabilities = shifted.exp() / shifted.exp().sum(dim=-1, keepdim=True)
-    picked = probabilities.gather(1, targets[:, None])  # (N, 1)
+    picked = probabilities.gather(1, targets[:, None])  # (T, 1)
     return -picked.log().mean(), probabilities
 
 
 def softmax_cross_entropy_backward(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of the logits, (N, V): what was said, minus 1 where it should have been said."""
+    """Gradient of the logits, (T, V): what was said, minus 1 where it should have been said."""
     gradient = probabilities.clone()
     gradient[torch.arange(len(targets)), targets] -= 1
     return gradient / len(targets)
@@ -60,9 +60,9 @@ def by_hand(
     x: Tensor, gain: Tensor, head: Tensor, targets: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The end of a language model, norm and head: its loss and all gradients, no autograd."""
-    normed, inverse = rms_norm(x, gain)  # (N, C)
+    normed, inverse = rms_norm(x, gain)  # (T, C)
     loss, probabilities = softmax_cross_entropy(normed @ head, targets)
-    of_logits = softmax_cross_entropy_backward(probabilities, targets)  # (N, V)
+    of_logits = softmax_cross_entropy_backward(probabilities, targets)  # (T, V)
     of_normed, of_head = matmul_backward(normed, head, of_logits)
     of_x, of_gain = rms_norm_backward(x, gain, inverse, of_normed)
     return loss, {"x": of_x, "gain": of_gain, "head": of_head}

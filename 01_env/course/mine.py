@@ -109,7 +109,7 @@ def by_rows(function: Callable) -> Callable:
     """A function of logits (V,) on logits (..., V)."""
 
     def on_each(logits: Tensor, setting: float) -> Tensor:
-        rows = logits.flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)  # (N, V)
+        rows = logits.flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)  # (B T, V)
         return torch.stack([function(row, setting) for row in rows]).view_as(logits)
 
     return on_each

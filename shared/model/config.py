@@ -115,7 +115,7 @@ class ModelConfig:
     tied_head: bool = False
     """the head uses the embedding's matrix"""
     logit_cap: float | None = None
-    """logits are bent softly to stay between minus and plus this"""
+    """logits are squeezed by a tanh to stay between minus and plus this"""
     document_start: int | None = None
     """positions and attention begin anew at this id; none: a window is one stream"""
     norm: NormConfig = field(default_factory=NormConfig)

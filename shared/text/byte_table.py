@@ -27,7 +27,7 @@ class ByteTable:
         self._row = np.frombuffer(b"".join(tokens), np.uint8)
 
     def decode(self, ids: np.ndarray) -> np.ndarray:
-        """The bytes behind `ids`: (N,) -> (bytes,) uint8."""
+        """The bytes behind `ids`: (ids,) -> (bytes,) uint8."""
         if (self.lengths == 1).all():  # a byte an id: a tenth of the time
             return self._row[ids]
         lengths = self.lengths[ids]

@@ -22,11 +22,11 @@ def repeated_bytes(text: np.ndarray, pieces: Iterable[np.ndarray]) -> np.ndarray
     one chance agreement is to be expected in three thousand such comparisons.
 
     Args:
-        text: (N,) uint8.
+        text: (bytes,) uint8.
         pieces: each (bytes,) uint8, and small enough for eight times its size in memory.
 
     Returns:
-        (N,) bool.
+        (bytes,) bool.
     """
     hashes = window_hashes(text)
     known, where = np.unique(hashes, return_inverse=True)
@@ -53,7 +53,7 @@ def overlapping_pieces(ids: np.ndarray, table: ByteTable) -> Iterator[np.ndarray
 
 
 def tokens_with_any(marked: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Which tokens hold a marked byte: (bytes,) bool and (N,) lengths -> (N,) bool."""
+    """Which tokens hold a marked byte: (bytes,) bool and (tokens,) lengths -> (tokens,) bool."""
     ends = np.cumsum(lengths)
     so_far = np.concatenate([[0], np.cumsum(marked)])
     return so_far[ends] > so_far[ends - lengths]

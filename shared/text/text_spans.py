@@ -13,7 +13,7 @@ BASE = 0x9E3779B97F4A7C15  # an odd multiplier for the rolling hash
 
 
 def window_hashes(data: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of every window of `SPAN` bytes: (N,) uint8 -> (N - SPAN + 1,) uint64.
+    """A 64-bit hash of every window of `SPAN` bytes: (bytes,) uint8 -> (bytes - SPAN + 1,) uint64.
 
     A window's hash is put together from those of its halves, so six passes over
     the data do for all windows (Karp and Rabin 1987).
@@ -35,8 +35,8 @@ def first_shared_span(
     Rules do not count: what only repeats one to four bytes, such as a line of dashes.
 
     Args:
-        training: (N,) ids, a memory map is fine: it is read once, in pieces.
-        decode: gives the bytes of some ids; None: the ids are bytes, (N,) uint8.
+        training: (ids,), a memory map is fine: it is read once, in pieces.
+        decode: gives the bytes of some ids; None: the ids are bytes, uint8.
     """
     known = np.sort(window_hashes(np.frombuffer(published, np.uint8)))
     if not len(known):

@@ -20,7 +20,7 @@ class CountingModel:
     """Counts which byte followed which, for every context of up to `order` bytes.
 
     Args:
-        text: (N,) uint8, what to count.
+        text: (bytes,) uint8, what to count.
         order: bytes of context, 0 to 7.
     """
 
@@ -36,7 +36,7 @@ class CountingModel:
             self.levels.insert(0, counted(grams, kinds))
 
     def probabilities(self, text: np.ndarray) -> np.ndarray:
-        """What each byte of `text` was given, knowing those before it: (N,) uint8 -> (N,)."""
+        """What each byte of `text` was given by those before it: (bytes,) uint8 -> (bytes,)."""
         chances = np.full(len(text), 1 / 256)
         for length, level in enumerate(self.levels):
             chances[length:] = level.sharpen(packed(text, length + 1), chances[length:])
@@ -60,7 +60,7 @@ class CountingModel:
         return bytes(text)
 
     def bits(self, text: np.ndarray) -> float:
-        """How surprising `text` (N,) is as a whole, in bits."""
+        """How surprising `text` (bytes,) is as a whole, in bits."""
         return float(-np.log2(self.probabilities(text)).sum())
 
 
@@ -85,7 +85,7 @@ class Counts:
     """(C,) how many different bytes followed each context"""
 
     def sharpen(self, grams: np.ndarray, shorter: np.ndarray) -> np.ndarray:
-        """Probabilities (N,) of the grams' last bytes, from those that a shorter context gave.
+        """Probabilities (grams,) of the grams' last bytes, from those that a shorter context gave.
 
         (count - DISCOUNT + DISCOUNT * kinds * shorter) / total: what the discount takes
         from the counted bytes is shared out as the shorter context would have it. A
@@ -106,7 +106,7 @@ def counted(grams: np.ndarray, counts: np.ndarray) -> Counts:
 
 
 def packed(text: np.ndarray, width: int) -> np.ndarray:
-    """Every run of `width` bytes as one number: (N,) uint8 -> (N - width + 1,) uint64."""
+    """Every run of `width` bytes as one number: (bytes,) uint8 -> (bytes - width + 1,) uint64."""
     size = max(0, len(text) - width + 1)
     numbers = np.zeros(size, np.uint64)
     for offset in range(width):

@@ -79,7 +79,7 @@ def same_shapes(matrices: Sequence[Tensor]) -> list[list[int]]:
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz: (N, rows, columns) -> as many, with singular values near 1.
+    """Newton-Schulz: (matrices, rows, columns) -> as many, with singular values near 1.
 
     X <- a X + b (X Xᵀ) X + c (X Xᵀ)² X turns every singular value s into
     a s + b s³ + c s⁵ and leaves the directions alone. These three coefficients send
@@ -90,7 +90,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     norms = matrices.norm(dim=(1, 2), keepdim=True)
     x = matrices / norms.clamp(min=1e-7)  # no singular value above 1
     for _ in range(steps):
-        gram = x @ x.mT  # (N, rows, rows)
+        gram = x @ x.mT  # (matrices, rows, rows)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x

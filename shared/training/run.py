@@ -157,7 +157,7 @@ class Run:
         return mean_bits(self.corpora, self.validation_losses(max_windows))
 
     def validation_losses(self, max_windows: int | None = None) -> dict[str, torch.Tensor]:
-        """Nats of the ids after the first, (N,), of each corpus that has validation text."""
+        """Nats of the ids after the first, (ids,), of each corpus that has validation text."""
         self.model.eval()
         batch, length = self.config.train.batch_size, self.config.model.context_length
         losses = {}

@@ -52,7 +52,7 @@ def score_corpora(
     corpus stands by its first 4 MB of training text and its first MB of validation text.
 
     Args:
-        losses: by a corpus's name, nats of its validation ids from the second on, (N,).
+        losses: by a corpus's name, nats of its validation ids from the second on, (ids,).
     """
     table = ByteTable(tokenizer)
     means = mean_bits(corpora, losses)
@@ -96,7 +96,7 @@ def score_tokens(
     """Bits per byte of all measured tokens, and of those with no repeated byte; nan if none.
 
     Args:
-        ids: (N,).
+        ids: (ids,).
         losses: nats of the ids from the second on; there may be more or fewer of them.
         repeats: (bytes,) bool, one for each byte behind `ids`.
     """
@@ -108,7 +108,7 @@ def score_tokens(
 
 
 def per_byte(nats: np.ndarray, sizes: np.ndarray) -> float:
-    """Bits per byte of tokens: (N,), (N,) -> a number, nan if they hold no byte."""
+    """Bits per byte of tokens: (tokens,), (tokens,) -> a number, nan if they hold no byte."""
     return nats.sum() / math.log(2) / sizes.sum() if sizes.any() else math.nan
 
 

@@ -19,7 +19,7 @@ def yardsticks(training: np.ndarray, validation: np.ndarray) -> dict[str, float]
     Three seconds for 2.3 MB of training text, ten for 4 MB and a MB to guess (one core).
 
     Args:
-        training: (N,) uint8, documents closed by 0x1E, which is no byte of the text.
+        training: (bytes,) uint8, documents closed by 0x1E, which is no byte of the text.
         validation: (M,) uint8, likewise.
     """
     size = max(1, np.count_nonzero(validation != END_OF_TEXT))
