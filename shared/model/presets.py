@@ -6,59 +6,23 @@ the embedding's matrix, which would otherwise be counted twice.
 Promoted by 03_attention.
 """
 
+from functools import partial
+
 from shared.model.config import ModelConfig
 
 BPE_VOCABULARY = 50_304
+
+_reads_bpe = partial(ModelConfig, vocab_size=BPE_VOCABULARY, tied_head=True)
+_long, _longer = partial(_reads_bpe, context_length=1024), partial(_reads_bpe, context_length=2048)
 
 PRESETS: dict[str, ModelConfig] = {
     "nano": ModelConfig(n_layers=5, d_model=128, n_heads=4),
     "tiny": ModelConfig(n_layers=5, d_model=256, n_heads=4),
     "small": ModelConfig(n_layers=6, d_model=384, n_heads=6),
     "base": ModelConfig(n_layers=8, d_model=512, n_heads=8, context_length=512),
-    "50m": ModelConfig(
-        vocab_size=BPE_VOCABULARY,
-        tied_head=True,
-        context_length=1024,
-        n_layers=8,
-        d_model=512,
-        n_heads=8,
-    ),
-    "124m": ModelConfig(
-        vocab_size=BPE_VOCABULARY,
-        tied_head=True,
-        context_length=1024,
-        n_layers=12,
-        d_model=768,
-        n_heads=12,
-    ),
-    "500m": ModelConfig(
-        vocab_size=BPE_VOCABULARY,
-        tied_head=True,
-        context_length=1024,
-        n_layers=22,
-        d_model=1280,
-        n_heads=20,
-    ),
-    "1b": ModelConfig(
-        vocab_size=BPE_VOCABULARY,
-        tied_head=True,
-        context_length=2048,
-        n_layers=16,
-        d_model=2048,
-        n_heads=32,
-        n_kv_heads=8,
-        d_ff=8192,
-    ),
-    "3b": ModelConfig(
-        vocab_size=BPE_VOCABULARY,
-        tied_head=True,
-        context_length=2048,
-        n_layers=28,
-        d_model=3072,
-        n_heads=24,
-        n_kv_heads=8,
-        d_ff=8192,
-    ),
+    "50m": _long(n_layers=8, d_model=512, n_heads=8),
+    "124m": _long(n_layers=12, d_model=768, n_heads=12),
+    "500m": _long(n_layers=22, d_model=1280, n_heads=20),
+    "1b": _longer(n_layers=16, d_model=2048, n_heads=32, n_kv_heads=8, d_ff=8192),
+    "3b": _longer(n_layers=28, d_model=3072, n_heads=24, n_kv_heads=8, d_ff=8192),
 }
-"""nano 1.07, tiny 4.1, small 10.8, base 25.6, 50m 51, 124m 124, 500m 498, 1b 1,076 and 3b
-2,973 million parameters; `1b` and `3b` have the blocks of Llama 3.2's."""
