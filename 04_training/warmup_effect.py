@@ -71,11 +71,17 @@ def run_losses(
     """
     seed_everything(seed)
     model = Transformer(ModelConfig(context_length=64, n_layers=2, d_model=width, n_heads=4))
-    optimizers = build_adamw(model, learning_rate=rate, weight_decay=0.1)
+    factors = [warmup_stable_decay(step / STEPS, warmup_share) for step in range(stop)]
+    return train_small(model, ids, rate, factors)
+
+
+def train_small(model: Transformer, ids: Tensor, rate: float, factors: list[float]) -> list[float]:
+    """A step of AdamW for each factor of the learning rate, on ids (n,); returns the losses."""
+    optimizers = build_adamw(model, rate, weight_decay=0.1)
     losses = []
-    for step in range(stop):
-        scale_learning_rates(optimizers, warmup_stable_decay(step / STEPS, warmup_share))
-        inputs, targets = draw_batch(ids, model.config.context_length)
+    for factor in factors:
+        scale_learning_rates(optimizers, factor)
+        inputs, targets = draw_batch(ids, model.config.context_length)  # (B, T) each
         loss = cross_entropy(model(inputs), targets)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

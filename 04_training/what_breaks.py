@@ -21,7 +21,7 @@ import torch
 from einops import repeat
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from warmup_effect import draw_batch
+from warmup_effect import train_small
 
 from shared.device import keep_freed_memory, seed_everything
 from shared.errors import one_line_errors
@@ -31,7 +31,6 @@ from shared.model.positions import Angles
 from shared.model.transformer import Block, Transformer
 from shared.text.tokenizer import ByteTokenizer
 from shared.training.loss import cross_entropy
-from shared.training.optimizer import build_adamw, scale_learning_rates
 from shared.training.schedule import warmup_stable_decay
 
 FIGURE = Path(__file__).with_name("figures") / "what_breaks.png"
@@ -146,18 +145,8 @@ def train(change: Change, ids: Tensor, seed: int, steps: int = STEPS) -> tuple[T
     seed_everything(seed)
     model = Transformer(ModelConfig(**SIZES | change.sizes))
     change.breaks(model)
-    optimizers = build_adamw(model, change.rate, weight_decay=0.1)
-    losses = []
-    for step in range(steps):
-        scale_learning_rates(optimizers, warmup_stable_decay(step / steps, warmup_share=0.05))
-        inputs, targets = draw_batch(ids, SIZES["context_length"])  # (B, T) each
-        loss = cross_entropy(model(inputs), targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.append(loss.item())
+    factors = [warmup_stable_decay(step / steps, warmup_share=0.05) for step in range(steps)]
+    losses = train_small(model, ids, change.rate, factors)
     return model.eval(), mean(losses[-LAST:])
 
 
