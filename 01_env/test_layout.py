@@ -57,6 +57,7 @@ TABLE = {
     "model.row_blocks": 3,
     "model.moe": 3,
     "model.feedforward": 3,
+    "model.heads": 3,
     "model.transformer": 3,
     "model.weights": 3,
     "model.presets": 3,

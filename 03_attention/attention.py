@@ -2,9 +2,9 @@
 
     python 03_attention/attention.py
 
-Nothing is imported from the package: every step stands here in full, on plain
-tensors, and prints its shape. `shared/model/` holds the same arithmetic, faster;
-a test proves that the two agree. Sizes: B batch, T positions, C channels, H heads,
+Every step stands here in full, on plain tensors, and prints its shape. Only how heads
+are split and merged comes from the package, where it is just as plain. `shared/model/` holds
+the rest faster; a test proves that the two agree. Sizes: B batch, T positions, C channels, H heads,
 K key/value heads, D channels a head, F feed-forward width, V vocabulary.
 """
 
@@ -12,8 +12,9 @@ import math
 from pathlib import Path
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
+
+from shared.model.heads import merge_heads, share_heads, split_heads
 
 SENTENCE = "the cat sat on the mat"
 FIGURE = Path(__file__).with_name("figures") / "attention_map.png"
@@ -59,23 +60,6 @@ def rotate(x: Tensor, base: float = 10_000.0) -> Tensor:
     cos, sin = angles.cos().to(x), angles.sin().to(x)  # (T, D/2)
     first, second = x[..., : channels // 2], x[..., channels // 2 :]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads D) -> (B, heads, T, D): each head takes its own channels of every position."""
-    pattern = "batch positions (heads channels) -> batch heads positions channels"
-    return rearrange(x, pattern, heads=heads)
-
-
-def share_heads(x: Tensor, n_heads: int) -> Tensor:
-    """(B, K, T, D) -> (B, H, T, D): for K = 2, H = 4 the query heads read heads 0, 0, 1, 1."""
-    pattern = "batch kv_heads positions channels -> batch (kv_heads group) positions channels"
-    return repeat(x, pattern, group=n_heads // x.shape[1])
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, T, D) -> (B, T, H D): the heads' channels side by side again."""
-    return rearrange(x, "batch heads positions channels -> batch positions (heads channels)")
 
 
 def multi_head(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from shared.errors import UserError
-from shared.model.causal_attention import CausalAttention, causal_mask, share_heads
+from shared.model.causal_attention import CausalAttention, causal_mask
 from shared.model.config import ModelConfig, RopeConfig
 from shared.model.feedforward import SwiGLU
+from shared.model.heads import share_heads
 from shared.model.norms import RMSNorm
 from shared.model.positions import rope_angles, rotate
 from shared.model.transformer import Transformer

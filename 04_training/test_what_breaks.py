@@ -20,8 +20,8 @@ from what_breaks import (
 )
 
 from shared.device import seed_everything
-from shared.model.causal_attention import share_heads
 from shared.model.config import ModelConfig
+from shared.model.heads import share_heads
 from shared.model.norms import RMSNorm
 from shared.model.transformer import Transformer
 

@@ -11,8 +11,9 @@ import trained_attention
 import trained_experts
 
 from shared.errors import UserError
-from shared.model.causal_attention import CausalAttention, share_heads, split_heads
+from shared.model.causal_attention import CausalAttention
 from shared.model.config import ModelConfig, MoEConfig
+from shared.model.heads import share_heads, split_heads
 from shared.model.transformer import Transformer
 from shared.text.bpe_training import train_bpe
 from shared.training.checkpoint import save_checkpoint

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
-from shared.model.causal_attention import CausalAttention, share_heads, split_heads
+from shared.model.causal_attention import CausalAttention
+from shared.model.heads import share_heads, split_heads
 from shared.model.positions import Angles
 from shared.model.sliding_window import window_mask
 from shared.model.transformer import Transformer

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Protocol
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.model.config import ModelConfig
 from shared.model.fast_paths import rows_are_faster
+from shared.model.heads import merge_heads, share_heads, split_heads
 from shared.model.norms import build_norm
 from shared.model.positions import Angles, leave_unturned, rotate
 from shared.model.row_blocks import attend_by_rows
@@ -83,10 +83,7 @@ class CausalAttention(nn.Module):
             mixed = self.attend(queries, keys, values, documents)  # (B, H, T, D)
         else:
             mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        merged = rearrange(
-            mixed, "batch heads positions channels -> batch positions (heads channels)"
-        )
-        return self.output(merged)
+        return self.output(merge_heads(mixed))
 
 
 def attend_to_all(
@@ -102,18 +99,6 @@ def attend_to_all(
         mask = mask & same_document(documents, documents)  # (B, 1, T, T)
     square = mask is None and new == held
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=square)
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads * D) -> (B, heads, T, D)."""
-    pattern = "batch positions (heads channels) -> batch heads positions channels"
-    return rearrange(x, pattern, heads=heads)
-
-
-def share_heads(x: Tensor, n_heads: int) -> Tensor:
-    """(B, K, T, D) -> (B, H, T, D), each key/value head repeated for its run of query heads."""
-    pattern = "batch kv_heads positions channels -> batch (kv_heads group) positions channels"
-    return repeat(x, pattern, group=n_heads // x.shape[1])
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor | None:
