@@ -48,6 +48,7 @@ TABLE = {
     "text.text_spans": 2,
     "text.byte_table": 2,
     "text.repeats": 2,
+    "text.replies": 2,
     "model.config": 3,
     "model.fast_paths": 3,
     "model.norms": 3,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from shared.text.batches import Batches, evaluation_batches, shifted
+from shared.text.batches import NOT_COUNTED, Batches, evaluation_batches, shifted
 
 
 def test_shapes_and_the_shift_by_one():
@@ -84,6 +84,30 @@ def test_a_corpus_shorter_than_a_window_is_refused_with_both_numbers():
     with pytest.raises(UserError, match="has 8 training ids; a window needs 9"):
         Batches([np.arange(8)], [1.0], 1, 8, seed=0)
     next(Batches([np.arange(9)], [1.0], 1, 8, seed=0))  # just long enough
+
+
+@pytest.mark.parametrize("questions", [0.0, 0.25, 1.0])
+def test_questions_count_in_their_share_of_the_windows_and_replies_in_all(questions):
+    ids = np.arange(1, 4001)
+    replies = ids % 3 == 0
+    batches = Batches([ids], [1.0], 400, 9, 0, [replies], [questions])
+    inputs, targets = next(batches)
+    assert torch.equal(inputs[:, 1:], inputs[:, :-1] + 1)  # inputs are never touched
+    in_replies = (inputs + 1) % 3 == 0
+    assert torch.equal(targets[in_replies], (inputs + 1)[in_replies])
+    whole = (targets != NOT_COUNTED).all(dim=1)
+    assert (targets[~whole][~in_replies[~whole]] == NOT_COUNTED).all()
+    assert whole.double().mean().item() == pytest.approx(questions, abs=0.08)
+
+
+def test_a_saved_position_also_knows_which_windows_count_as_a_whole():
+    def batches(seed: int) -> Batches:
+        return Batches([np.arange(1000)], [1.0], 4, 8, seed, [np.arange(1000) % 2 == 0], [0.5])
+
+    begun, again = batches(0), batches(99)
+    next(begun)
+    again.load_state_dict(begun.state_dict())
+    assert all(torch.equal(next(begun)[1], next(again)[1]) for _ in range(5))
 
 
 def test_evaluation_windows_cover_the_text_once():

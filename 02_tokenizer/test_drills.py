@@ -125,7 +125,7 @@ def test_no_phrasing_is_both_known_and_held_out(skill):
 
 
 WORKED = [
-    ("counting letters", "strawberry", "s t r1 a w b e r2 r3 y = 3"),
+    ("counting letters", "strawberry", "1s 2t 3r(1) 4a 5w 6b 7e 8r(2) 9r(3) 10y = 3"),
     ("backwards", "tree", "1t 2r 3e 4e 4e 3e 2r 1t = eert"),
     ("length", "tree", "1t 2r 3e 4e = 4"),
     ("n-th letter", "tree", "1t 2r 3e = e"),

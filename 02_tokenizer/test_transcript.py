@@ -2,13 +2,16 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from shared.errors import UserError
+from shared.text.byte_table import ByteTable
 from shared.text.primer import primer_conversations, read_primer
+from shared.text.replies import ids_in_replies, in_replies
 from shared.text.transcript import ROLES, Message, parse, render, render_prompt
 
 TALK = [Message("system", "Be brief."), Message("user", "hi"), Message("assistant", "Hello!\nYou?")]
@@ -18,6 +21,41 @@ def test_rendering_by_hand():
     assert render(TALK) == "system: Be brief.\nuser: hi\nassistant: Hello!\nYou?\n"
     assert render_prompt(TALK[:2]) == "system: Be brief.\nuser: hi\nassistant:"
     assert parse(render(TALK)) == TALK
+
+
+def test_what_the_assistant_says_and_its_end_are_marked_by_hand():
+    text = render([*TALK, Message("user", "bye"), Message("assistant", "Bye!")]) + "\x1e"
+    marked = "".join(
+        letter if counts else "."
+        for letter, counts in zip(text, in_replies(text.encode()), strict=True)
+    )
+    before = len("system: Be brief.\nuser: hi\nassistant:")
+    between = len("user: bye\nassistant:")
+    assert marked == "." * before + " Hello!\nYou?\n" + "." * between + " Bye!\n\x1e"
+
+
+def test_only_turns_of_the_assistant_are_marked():
+    text = "the assistant: no\x1euser: assistant: no\n assistant: no\nassistant: yes\x1e"
+    assert np.flatnonzero(in_replies(text.encode())).tolist() == list(
+        range(len(text) - len(" yes\x1e"), len(text))
+    )
+
+
+def test_ids_of_several_bytes_are_marked_where_they_begin():
+    """`t:` begins before the reply, ` H` with it, `i\\nuser` in it: one mark each."""
+    pieces = [b"user: x\nassistan", b"t:", b" H", b"i\nuser", b": y\n"]
+    assert ids_in_replies(np.arange(5), ByteTable(Pieces(pieces))).tolist() == [0, 0, 1, 1, 0]
+
+
+class Pieces:
+    """A tokenizer of these pieces and an end."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = [*pieces, b""]
+        self.vocab_size, self.end_of_text = len(self.pieces), len(pieces)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.pieces[token]
 
 
 LIKE_TURNS = ["user: x", "assistant：", "ｕｓｅｒ：x", "User:", "ú\u200bser ︓"]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
-from shared.text.batches import Batches, shifted
+from shared.text.batches import NOT_COUNTED, Batches, shifted
 from shared.training.budget import Budget, parse_budget
 from shared.training.checkpoint import STATE_FILE, load_model, restore_state, save_checkpoint
 from shared.training.checkpoint_folder import SUMS_FILE, find_checkpoint, list_checkpoints
@@ -87,6 +87,18 @@ def test_cross_entropy_equals_pytorchs_forward_and_gradients():
     reference.backward()
     assert ours.item() == pytest.approx(reference.item(), rel=1e-6)
     assert torch.allclose(logits.grad, theirs.grad, atol=1e-8)
+
+
+def test_targets_that_do_not_count_leave_no_trace_as_in_pytorchs_loss():
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    targets = torch.tensor([[1, NOT_COUNTED, 2], [NOT_COUNTED, NOT_COUNTED, 4]])
+    loss = cross_entropy(logits, targets)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[targets == NOT_COUNTED] == 0).all()
+    assert (gradient[targets != NOT_COUNTED] != 0).all()
+    assert cross_entropy(logits, torch.full((2, 3), NOT_COUNTED)) == 0
 
 
 def test_huge_logits_do_not_overflow():

@@ -1,9 +1,16 @@
 """The parts of a run follow from its config and from the machine that it runs on."""
 
+import pytest
 import torch
 
-from shared.training.run_config import TrainConfig
-from shared.training.run_parts import build_optimizers
+from shared.errors import UserError
+from shared.model.config import ModelConfig
+from shared.text.batches import NOT_COUNTED
+from shared.text.sources import Source
+from shared.text.token_file import load_corpus
+from shared.text.tokenizer import ByteTokenizer
+from shared.training.run_config import DataConfig, RunConfig, TrainConfig
+from shared.training.run_parts import build_batches, build_optimizers, replies_of
 
 
 def test_muon_computes_in_float32_where_the_run_does_and_a_resumed_one_as_it_began():
@@ -26,3 +33,23 @@ def test_muon_computes_in_float32_where_the_run_does_and_a_resumed_one_as_it_beg
     assert not torch.equal(exact, rounded) and torch.allclose(exact, rounded, atol=1e-2)
     assert torch.equal(moved(torch.float32, torch.bfloat16), exact)
     assert torch.equal(moved(torch.float16, torch.float32), rounded)
+
+
+def test_a_run_counts_replies_alone_where_its_source_says_so(tmp_path):
+    (tmp_path / "chats.txt").write_text("user: hi\nassistant: Hello!\n\n" * 9)
+    spec = f"transcripts:{tmp_path / 'chats.txt'}"
+    config = RunConfig(DataConfig([Source(spec, questions=0)]), ModelConfig(context_length=64))
+    corpora = [load_corpus(config.data.sources[0], tmp_path, ByteTokenizer(), 0)]
+    _, targets = next(build_batches(corpora, ByteTokenizer(), config))
+    said = bytes(targets[targets != NOT_COUNTED].tolist())
+    assert b" Hello!\n\x1e" in said and b"user" not in said and b"hi" not in said
+
+
+def test_replies_are_not_asked_of_text_that_has_none(tmp_path):
+    (tmp_path / "tale.txt").write_text("Once the assistant: said nothing. " * 20)
+    source = Source(f"text:{tmp_path / 'tale.txt'}", questions=0.5)
+    corpus = load_corpus(source, tmp_path, ByteTokenizer(), 0)
+    with pytest.raises(UserError, match=r"questions is 0\.5, but it holds no conversation"):
+        replies_of(corpus, ByteTokenizer())
+    with pytest.raises(UserError, match="questions is 2; expected a share, 0 to 1"):
+        Source("primer", questions=2)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from shared.errors import UserError
 
+NOT_COUNTED = -100  # a target that the loss passes over; PyTorch's losses know it as such
+
 
 class Batches:
     """Endless batches drawn from several corpora by weight.
@@ -26,6 +28,8 @@ class Batches:
         batch_size: B, windows in a batch.
         context_length: T, ids in a window.
         seed: of every draw.
+        replies: of each corpus, which ids are replies (number of ids,) bool; none: all count.
+        questions: of each corpus, the share of its windows in which all the rest counts too.
 
     Raises:
         UserError: a corpus is shorter than one window and its target, T + 1 ids.
@@ -38,6 +42,8 @@ class Batches:
         batch_size: int,
         context_length: int,
         seed: int,
+        replies: Sequence[np.ndarray | None] = (),
+        questions: Sequence[float] = (),
     ) -> None:
         for index, ids in enumerate(corpora):
             if len(ids) <= context_length:
@@ -46,6 +52,8 @@ class Batches:
                     f"{context_length + 1}: add text or lower context_length"
                 )
         self.corpora = list(corpora)
+        self.replies = list(replies) or [None] * len(self.corpora)
+        self.questions = list(questions) or [1.0] * len(self.corpora)
         self.seed = seed
         self.weights = torch.tensor(weights, dtype=torch.float64)
         self.batch_size, self.context_length = batch_size, context_length
@@ -57,15 +65,28 @@ class Batches:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, (B, T) each, int64 on the CPU; target t is the id after input t."""
+        """Inputs and targets, (B, T) each, int64 on the CPU; target t is the id after input t.
+
+        A target that does not count is -100.
+        """
         picks = torch.multinomial(
             self.weights, self.batch_size, replacement=True, generator=self.generator
-        )
-        rows = [self._next_window(pick) for pick in picks.tolist()]
-        return shifted(torch.from_numpy(np.stack(rows).astype(np.int64)))
+        ).tolist()
+        places = [self._next_window(pick) for pick in picks]
+        rows = [self.corpora[pick][place] for pick, place in zip(picks, places, strict=True)]
+        inputs, targets = shifted(torch.from_numpy(np.stack(rows).astype(np.int64)))
+        counted = [self._counted(pick, place) for pick, place in zip(picks, places, strict=True)]
+        return inputs, targets.where(torch.from_numpy(np.stack(counted)), NOT_COUNTED)
 
-    def _next_window(self, pick: int) -> np.ndarray:
-        """The window (T + 1,) of that corpus whose turn it is."""
+    def _counted(self, pick: int, place: slice) -> np.ndarray:
+        """Which targets of a window count, (T,): all, or those in replies."""
+        replies = self.replies[pick]
+        if replies is None or torch.rand((), generator=self.generator) < self.questions[pick]:
+            return np.ones(self.context_length, bool)
+        return replies[place][1:]
+
+    def _next_window(self, pick: int) -> slice:
+        """Where the window (T + 1,) of that corpus whose turn it is stands."""
         number, used = self.rounds[pick]
         if pick not in self.orders:
             self.orders[pick] = self._order(pick, number)
@@ -75,7 +96,7 @@ class Batches:
             number, used = number + 1, 0
             del self.orders[pick]
         self.rounds[pick] = (number, used)
-        return self.corpora[pick][start : start + self.context_length + 1]
+        return slice(start, start + self.context_length + 1)
 
     def _order(self, pick: int, number: int) -> np.ndarray:
         """Where the windows of one round begin, in the order in which they come."""

@@ -85,13 +85,14 @@ def spelling(operands: Operands, size: int | None) -> Question:
 
 
 def counting(operands: Operands, size: int | None) -> Question:
-    """`how many e's are in tree?` → `t r e1 e2 = 2`."""
+    """`how many e's are in tree?` → `1t 2r 3e(1) 4e(2) = 2`."""
     word = operands.word(size)
     letter = operands.pick(word if operands.chance(0.85) else ALPHABET)
-    steps, count = [], 0
-    for each in word:
-        count += each == letter
-        steps.append(f"{each}{count}" if each == letter else each)
+    steps, count = numbered(word), 0
+    for place, each in enumerate(word):
+        if each == letter:
+            count += 1
+            steps[place] += f"({count})"
     blanks = {"word": word, "letter": letter}
     return Question(COUNTING, blanks, str(count), len(word), " ".join(steps))
 

@@ -48,6 +48,9 @@ class Source:
     messages:FILE.jsonl, transcripts:FILE.txt, hub:DATASET[:CONFIG[:SPLITS]]"""
     weight: float = 1.0
     """share of the training windows, relative to the other sources"""
+    questions: float = 1.0
+    """conversations: share of the windows in which what system and user say is learned too;
+    0: the assistant's replies alone"""
     text_field: str = "text"
     """jsonl, hub: the field that holds the text; hub: or a list of messages"""
     streaming: bool = False
@@ -60,6 +63,15 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 < self.weight < math.inf:
             raise UserError(f"source {self.spec!r}: weight is {self.weight}; it must be above 0")
+        if not 0 <= self.questions <= 1:
+            raise UserError(
+                f"source {self.spec!r}: questions is {self.questions}; expected a share, 0 to 1"
+            )
+
+    @property
+    def reading(self) -> dict[str, object]:
+        """What decides which text is read: all but how much it counts."""
+        return {k: v for k, v in asdict(self).items() if k not in ("weight", "questions")}
 
     @property
     def kind(self) -> str:
@@ -155,5 +167,4 @@ def fingerprint(source: Source) -> str:
         state = PRIMER_PATH.read_text(encoding="utf-8")
     elif source.kind == "drills":
         state = drills_stamp()
-    options = {key: value for key, value in asdict(source).items() if key != "weight"}
-    return hashlib.sha256(json.dumps([options, state]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([source.reading, state]).encode()).hexdigest()

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,7 @@ def id_dtype(vocab_size: int) -> np.dtype:
 
 
 def _folder_name(source: Source, tokenizer: Tokenizer) -> str:
-    options = {key: value for key, value in asdict(source).items() if key != "weight"}
-    state = json.dumps([options, tokenizer.identity])
+    state = json.dumps([source.reading, tokenizer.identity])
     digest = hashlib.sha256(state.encode()).hexdigest()[:8]
     return (
         re.sub(r"[^A-Za-z0-9]+", "-", without_folders(source.spec)).strip("-")[:40] + "-" + digest

@@ -10,18 +10,22 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from shared.text.batches import NOT_COUNTED
+
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over all positions of -log softmax(logits)[target], in nats a token.
+    """Mean over all targets that count of -log softmax(logits)[target], in nats a token.
 
     Args:
         logits: (B, T, V).
-        targets: (B, T), int64, below V.
+        targets: (B, T), int64, below V; -100 does not count.
 
     Returns:
-        A scalar, float32.
+        A scalar, float32; 0 if no target counts.
     """
-    return token_losses(logits, targets).mean()
+    counted = targets != NOT_COUNTED  # (B, T)
+    losses = token_losses(logits, targets.clamp(min=0))  # (B, T)
+    return (losses * counted).sum() / counted.sum().clamp(min=1)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

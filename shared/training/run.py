@@ -237,7 +237,7 @@ def build_run(
         corpora=corpora,
         model=model,
         optimizers=build_optimizers(model, config.train, precision.dtype),
-        batches=build_batches(corpora, config),
+        batches=build_batches(corpora, tokenizer, config),
         budget=budget,
         precision=precision,
         clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
