@@ -186,7 +186,9 @@ def told_scores(scores: Scores) -> str:
     """The model beside the yardsticks, a line each."""
     lines = [f"validation of {scores.corpus}, bits per byte"]
     lines += [f"  {who:28} {shown(bits)}" for who, bits in scores.figures.items()]
-    return "\n".join([*lines, f"  {scores.repeated:.1%} of it repeats training text"])
+    if scores.repeated is not None:
+        lines.append(f"  {scores.repeated:.1%} of it repeats training text")
+    return "\n".join(lines)
 
 
 def entry_of(record: Record, run: Run) -> dict[str, float]:

@@ -6,11 +6,15 @@ import torch
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.text.batches import NOT_COUNTED
+from shared.text.byte_table import ByteTable
+from shared.text.replies import ids_in_replies
 from shared.text.sources import Source
 from shared.text.token_file import load_corpus
 from shared.text.tokenizer import ByteTokenizer
+from shared.training.run import build_run
 from shared.training.run_config import DataConfig, RunConfig, TrainConfig
-from shared.training.run_parts import build_batches, build_optimizers, replies_of
+from shared.training.run_parts import build_batches, build_optimizers
+from shared.training.validation import score_corpora
 
 
 def test_muon_computes_in_float32_where_the_run_does_and_a_resumed_one_as_it_began():
@@ -40,7 +44,7 @@ def test_a_run_counts_replies_alone_where_its_source_says_so(tmp_path):
     spec = f"transcripts:{tmp_path / 'chats.txt'}"
     config = RunConfig(DataConfig([Source(spec, questions=0)]), ModelConfig(context_length=64))
     corpora = [load_corpus(config.data.sources[0], tmp_path, ByteTokenizer(), 0)]
-    _, targets = next(build_batches(corpora, ByteTokenizer(), config))
+    _, targets = next(build_batches(corpora, config))
     said = bytes(targets[targets != NOT_COUNTED].tolist())
     assert b" Hello!\n\x1e" in said and b"user" not in said and b"hi" not in said
 
@@ -48,8 +52,25 @@ def test_a_run_counts_replies_alone_where_its_source_says_so(tmp_path):
 def test_replies_are_not_asked_of_text_that_has_none(tmp_path):
     (tmp_path / "tale.txt").write_text("Once the assistant: said nothing. " * 20)
     source = Source(f"text:{tmp_path / 'tale.txt'}", questions=0.5)
-    corpus = load_corpus(source, tmp_path, ByteTokenizer(), 0)
     with pytest.raises(UserError, match=r"questions is 0\.5, but it holds no conversation"):
-        replies_of(corpus, ByteTokenizer())
+        load_corpus(source, tmp_path, ByteTokenizer(), 0)
     with pytest.raises(UserError, match="questions is 2; expected a share, 0 to 1"):
         Source("primer", questions=2)
+
+
+def test_validation_of_replies_leaves_the_questions_out(tmp_path):
+    chats = "user: {0}\nassistant: {0}!\n\n"
+    (tmp_path / "chats.txt").write_text("".join(chats.format(f"word{n}") for n in range(80)))
+    spec = f"transcripts:{tmp_path / 'chats.txt'}"
+    sizes = ModelConfig(context_length=32, n_layers=1, d_model=8, n_heads=1)
+    found = []
+    for questions in (0.5, 1.0):
+        data = DataConfig([Source(spec, questions=questions)], valid_fraction=0.3)
+        run = build_run(RunConfig(data, sizes, device="cpu"), tmp_path / "run", tmp_path / "data")
+        (losses,) = run.validation_losses().values()
+        scores = score_corpora(run.tokenizer, run.corpora, {run.corpora[0].name: losses})
+        found.append((losses, scores[0].figures))
+    (of_replies, alone), (of_all, beside) = found
+    marks = torch.from_numpy(ids_in_replies(run.corpora[0].validation, ByteTable(run.tokenizer)))
+    assert torch.equal(of_replies, of_all[marks[1 : len(of_all) + 1]])
+    assert list(alone) == ["this model, replies"] and "xz" in " ".join(beside)

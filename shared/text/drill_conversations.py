@@ -20,12 +20,12 @@ from shared.text.transcript import Message, render
 COUNT = 50_000  # conversations: 7.4 MB
 SEED = 0
 VALIDATION_SHARE = 0.02
-WORKING_SHARE = 0.7
+WORKING_SHARE = 0.9
 RANDOM_LETTERS_SHARE = 0.5
 PRIMER_SHARE = 0.15  # of the turns after the first
 BETWEEN_SHARE = 0.4  # of what is recalled later has another exercise in between
 LONGEST = 250  # bytes that no further exercise may pass: nearly all fit a context of 256
-HOW_MANY = (1, 1, 1, 1, 2, 2, 2, 3, 4, 5)
+HOW_MANY = (1, 1, 1, 2, 3, 4, 5, 5, 5, 5)
 ASIDE = ("You are a tiny language model.", "Be kind.", "Answer in one line.")
 ASIDE_SHARE = 0.1  # of the system messages say something that changes no answer
 # Of these one a conversation: what is told in one would answer the question of another.

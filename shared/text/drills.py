@@ -38,6 +38,7 @@ SHOW_WORKING = "Show your working."
 HELD_OUT_PHRASING = 5  # every fifth
 OPENINGS = ("please tell me: ", "ok, ", "hey, ", "now: ", "and ", "so ")
 OPENED_SHARE = 0.15
+COMMON, COMMON_SHARE = 2, 0.5  # the first so many phrasings take half of all questions
 
 SKILLS: dict[str, Callable[[Operands, int | None], Question]] = {
     "spelling": spelling,
@@ -127,7 +128,10 @@ def phrasings_of(phrasings: tuple[str, ...], side: str) -> tuple[str, ...]:
 
 
 def _asked(operands: Operands, question: Question, phrasing: str) -> str:
-    text = operands.pick(phrasings_of(question.phrasings, phrasing)).format(**question.blanks)
+    phrasings = phrasings_of(question.phrasings, phrasing)
+    if phrasing == "known" and operands.chance(COMMON_SHARE):
+        phrasings = phrasings[:COMMON]
+    text = operands.pick(phrasings).format(**question.blanks)
     opened = phrasing == "known" and operands.chance(OPENED_SHARE)
     return operands.pick(OPENINGS) + text if opened else text
 

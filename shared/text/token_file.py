@@ -22,8 +22,10 @@ import numpy as np
 from shared.errors import UserError
 from shared.files import atomic_folder, user_path
 from shared.privacy import without_folders
+from shared.text.byte_table import ByteTable
 from shared.text.corpora import Document
 from shared.text.file_tree import OnSkip, ignore_skips
+from shared.text.replies import ids_in_replies
 from shared.text.sources import Source, fingerprint, read_source, tell_other_kinds
 from shared.text.splits import TRAIN, VALIDATION, split_documents
 from shared.text.tokenizer_file import Tokenizer
@@ -40,6 +42,10 @@ class Corpus:
     train: np.ndarray
     validation: np.ndarray
     manifest: dict[str, Any]
+    train_replies: np.ndarray | None = None
+    """which training ids the assistant says, (ids,) bool; none: all count alike"""
+    validation_replies: np.ndarray | None = None
+    """the same of the validation ids"""
 
     @property
     def name(self) -> str:
@@ -72,7 +78,7 @@ def load_corpus(
         on_skip: called with name and reason of each file that was passed over then, or is now.
 
     Raises:
-        UserError: the source cannot be read, or holds no text.
+        UserError: the source cannot be read, holds no text, or no reply where replies count.
     """
     place = Path(folder) / _folder_name(source, tokenizer)
     wanted = {
@@ -88,7 +94,11 @@ def load_corpus(
         on_skip(name, reason)
     tell_other_kinds(source, on_skip)
     dtype = np.dtype(manifest["dtype"])
-    return Corpus(source, _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype), manifest)
+    train, validation = _open(place, TRAIN, dtype), _open(place, VALIDATION, dtype)
+    if source.questions == 1:
+        return Corpus(source, train, validation, manifest)
+    replies = _replies(source, train, validation, ByteTable(tokenizer))
+    return Corpus(source, train, validation, manifest, *replies)
 
 
 def document_lengths(ids: np.ndarray, end_of_text: int) -> np.ndarray:
@@ -168,6 +178,18 @@ def _write_ids(
             file.close()
     sha256 = {split: digest.hexdigest() for split, digest in digests.items()}
     return {"dtype": dtype.name, "sha256": sha256, **count}
+
+
+def _replies(
+    source: Source, train: np.ndarray, validation: np.ndarray, table: ByteTable
+) -> tuple[np.ndarray, np.ndarray]:
+    replies = ids_in_replies(train, table), ids_in_replies(validation, table)
+    if not replies[0].any():
+        raise UserError(
+            f"source {source.spec!r}: questions is {source.questions}, but it holds no "
+            "conversation with a reply of the assistant: set it to 1"
+        )
+    return replies
 
 
 def _open(place: Path, split: str, dtype: np.dtype) -> np.ndarray:

@@ -103,12 +103,15 @@ def _validation(outcome: Outcome) -> str:
 
 def _scored(scores: Scores) -> str:
     rows = [(who, shown(bits)) for who, bits in scores.figures.items()]
+    table = _table((scores.corpus, "bits per byte"), rows)
+    if scores.repeated is None:
+        return table
     said = (
         f"{scores.repeated:.1%} of the validation bytes stand in training text too, in spans of "
         f'{SPAN} bytes or more; "without repeats" leaves them out. The yardsticks below the model '
         "read the training text of this corpus first."
     )
-    return _table((scores.corpus, "bits per byte"), rows) + "\n\n" + said + CUT * scores.cut
+    return table + "\n\n" + said + CUT * scores.cut
 
 
 def _samples(outcome: Outcome) -> str:

@@ -14,18 +14,20 @@ from shared.text.batches import NOT_COUNTED
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over all targets that count of -log softmax(logits)[target], in nats a token.
+    """Mean of -log softmax(logits)[target] over the targets of each window, then over windows.
+
+    So a window of which only the replies count has as much say as any other.
 
     Args:
         logits: (B, T, V).
         targets: (B, T), int64, below V; -100 does not count.
 
     Returns:
-        A scalar, float32; 0 if no target counts.
+        A scalar, float32, in nats a token.
     """
     counted = targets != NOT_COUNTED  # (B, T)
-    losses = token_losses(logits, targets.clamp(min=0))  # (B, T)
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
+    losses = token_losses(logits, targets.clamp(min=0)) * counted  # (B, T)
+    return (losses.sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)).mean()
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -157,14 +157,21 @@ class Run:
         return mean_bits(self.corpora, self.validation_losses(max_windows))
 
     def validation_losses(self, max_windows: int | None = None) -> dict[str, torch.Tensor]:
-        """Nats of the ids after the first, (ids,), of each corpus that has validation text."""
+        """Nats of the ids after the first, (ids,), of each corpus that has validation text.
+
+        Of a corpus whose replies count, those in replies: its questions cannot be guessed.
+        """
         self.model.eval()
         batch, length = self.config.train.batch_size, self.config.model.context_length
         losses = {}
         for corpus in self.corpora:
             if len(corpus.validation) > 1:
-                windows = evaluation_batches(corpus.validation, batch, length, max_windows)
+                sizes = batch, length, max_windows
+                windows = evaluation_batches(corpus.validation, *sizes)
                 found = evaluate(self.model, windows, self.device, self.precision.autocast)
+                if corpus.validation_replies is not None:
+                    marks = evaluation_batches(corpus.validation_replies, *sizes)
+                    found = found[torch.cat([after.flatten() for _, after in marks]).bool()]
                 losses[corpus.name] = found
         self.strategy.barrier()
         return losses
@@ -237,7 +244,7 @@ def build_run(
         corpora=corpora,
         model=model,
         optimizers=build_optimizers(model, config.train, precision.dtype),
-        batches=build_batches(corpora, tokenizer, config),
+        batches=build_batches(corpora, config),
         budget=budget,
         precision=precision,
         clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),

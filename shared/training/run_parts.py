@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.optim import Optimizer
 
@@ -16,10 +15,8 @@ from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.batches import Batches
-from shared.text.byte_table import ByteTable
 from shared.text.file_tree import OnSkip
 from shared.text.own_tokenizer import tokenizer_for
-from shared.text.replies import ids_in_replies
 from shared.text.token_file import Corpus, load_corpus
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.checkpoint import TOKENIZER_FILE
@@ -59,32 +56,14 @@ def read_corpora(
     return tokenizer, corpora
 
 
-def build_batches(corpora: list[Corpus], tokenizer: Tokenizer, config: RunConfig) -> Batches:
+def build_batches(corpora: list[Corpus], config: RunConfig) -> Batches:
     """Batches of the corpora, mixed by their sources' weights."""
     arrays = [corpus.train for corpus in corpora]
     weights = [corpus.source.weight for corpus in corpora]
     sizes = config.train.batch_size, config.model.context_length
+    replies = [corpus.train_replies for corpus in corpora]
     questions = [corpus.source.questions for corpus in corpora]
-    replies = [replies_of(corpus, tokenizer) for corpus in corpora]
     return Batches(arrays, weights, *sizes, config.seed, replies, questions)
-
-
-def replies_of(corpus: Corpus, tokenizer: Tokenizer) -> np.ndarray | None:
-    """Which training ids the assistant says, (ids,) bool; none if the rest always counts too.
-
-    Raises:
-        UserError: it says none.
-    """
-    if corpus.source.questions == 1:
-        return None
-    replies = ids_in_replies(corpus.train, ByteTable(tokenizer))
-    if not replies.any():
-        share = corpus.source.questions
-        raise UserError(
-            f"source {corpus.name!r}: questions is {share}, but it holds no conversation with a "
-            "reply of the assistant: set it to 1"
-        )
-    return replies
 
 
 def build_optimizers(

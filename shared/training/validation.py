@@ -30,9 +30,9 @@ class Scores:
     """its name"""
     figures: dict[str, float]
     """who predicts it -> bits per byte; nan if there is no text to measure"""
-    repeated: float
+    repeated: float | None = None
     """share of its bytes, 0 to 1, that stand in training text too, in spans of 64 or more"""
-    cut: bool
+    cut: bool = False
     """whether the corpus is large: then all figures but the first are of its beginning"""
 
 
@@ -50,13 +50,15 @@ def score_corpora(
 
     All training text is searched for repeats, whatever its size. For the rest a large
     corpus stands by its first 4 MB of training text and its first MB of validation text.
+    Where replies alone count, nothing else stands beside the model: the others read all.
 
     Args:
         losses: by a corpus's name, nats of its validation ids from the second on, (ids,).
     """
     table = ByteTable(tokenizer)
     means = mean_bits(corpora, losses)
-    evaluated = [corpus for corpus in corpora if corpus.name in losses]
+    scored = [corpus for corpus in corpora if corpus.name in losses]
+    evaluated = [corpus for corpus in scored if corpus.validation_replies is None]
     heads = [head(corpus.validation, table, MOST_VALIDATION) for corpus in evaluated]
     texts = [table.decode(ids) for ids in heads]
     found = []
@@ -71,7 +73,8 @@ def score_corpora(
         figures |= {"this model, without repeats": fresh}
         figures |= yardsticks(table.decode(training), text)
         found.append(Scores(corpus.name, figures, float(repeats.mean()), cut))
-    return found
+    replying = [corpus.name for corpus in scored if corpus.validation_replies is not None]
+    return found + [Scores(name, {"this model, replies": means[name]}) for name in replying]
 
 
 def head(ids: np.ndarray, table: ByteTable, most: int) -> np.ndarray:
