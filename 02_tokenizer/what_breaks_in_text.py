@@ -107,7 +107,7 @@ def how_often(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def write_and_be_killed(place: Path, in_place: bool) -> None:
-    """Writes documents to `place / "train.bin"`, and dies in the middle as if the power had gone."""
+    """Writes documents to `place / "train.bin"`, and dies half-way as if the power had gone."""
     documents = read_ids()
     if in_place:
         place.mkdir()
