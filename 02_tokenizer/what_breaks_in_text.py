@@ -29,7 +29,7 @@ BYTE = np.uint64(8)  # bits
 
 def main(arguments: list[str]) -> None:
     """Measures; a second process is this script, told where to write and how."""
-    if arguments:
+    if len(arguments) == 2:
         write_and_be_killed(Path(arguments[0]), in_place=arguments[1] == "in place")
     documents = read_ids()
     tell_splits(documents)
