@@ -22,7 +22,8 @@ from shared.training.checkpoint_folder import find_checkpoint
 
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURE = Path(__file__).with_name("figures") / "page.png"
-TALK = ("hello", "What are you?", "how does attention work?", "thank you")
+SYSTEM = "Show your working."
+TALK = ("hello", "how many r's are in strawberry?", "what is 385+247?", "what are you?")
 
 
 def main(arguments: list[str]) -> None:
@@ -51,6 +52,7 @@ def talk(address: str, browser_path: str) -> None:
         page.get_by_text("Settings").click()
         page.get_by_label("Seed").fill("1")
         page.locator("#temperature").fill("0.3")
+        page.get_by_label("System message").fill(SYSTEM)
         page.get_by_text("Settings").click()
         for number, line in enumerate(TALK, start=1):
             page.get_by_label("Your message").fill(line)
