@@ -214,12 +214,14 @@ def test_a_batch_in_which_all_agree_is_empty_and_teaches_nothing(ending_model, t
 
 
 def test_practice_goes_on_where_it_was(ending_model, tokenizer):
-    whole, resumed = (practice(ending_model, tokenizer) for _ in range(2))
+    whole, resumed = (practice(ending_model, tokenizer, max_new_bytes=30) for _ in range(2))
+    whole.judge = resumed.judge = lambda *_: True
     first = next(whole)
     resumed.load_state_dict(whole.state_dict())
     one, other = next(whole), next(resumed)
     assert torch.equal(one.rows.ids, other.rows.ids) and one.right == other.right
-    assert not torch.equal(first.advantages, one.advantages)
+    assert len(first.advantages) > 0 < len(one.advantages)
+    assert first.rows.ids.tolist() != one.rows.ids.tolist()
 
 
 @pytest.mark.parametrize("only_passed", [False, True])
