@@ -100,9 +100,8 @@ def draw_learning_signal(path: Path) -> Path:
         text = f"all {word}:\nnothing to learn"
         axes.annotate(text, (share, 0), (place, 0.6), ha="center", arrowprops=arrow)
     axes.set(xlabel="share right, p", ylabel="advantages, squared and summed")
-    axes.set(
-        xlim=(-0.35, 1.35), ylim=(-0.15, 4.4), title="the learning signal of a group: k · p (1 - p)"
-    )
+    axes.set(xlim=(-0.35, 1.35), xticks=(0, 0.25, 0.5, 0.75, 1), ylim=(-0.15, 4.4))
+    axes.set_title("the learning signal of a group: k · p (1 - p)")
     axes.grid(alpha=0.3)
     axes.legend()
     return save(figure, path)

@@ -110,7 +110,7 @@ def test_a_part_is_no_wider_than_its_longest_row():
 
 # The attempts
 
-BOLD = SamplingSettings(temperature=1, top_p=1, max_new_bytes=6, seed=3)
+BOLD = SamplingSettings(temperature=1, top_p=1, max_new_bytes=12, seed=3)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_an_attempt_holds_every_id_that_was_drawn(ending_model, tokenizer):
     for attempt in group:
         assert attempt.prompt == prompt_ids([Message("user", "hi")], tokenizer)
         assert attempt.ended == (attempt.reply[-1] == tokenizer.end_of_text)
-        assert attempt.ended or len(attempt.reply) == 6
+        assert attempt.ended or len(attempt.reply) == 12
 
 
 def test_what_does_not_end_is_wrong_whatever_it_says(ending_model, tokenizer):
@@ -154,7 +154,7 @@ def test_the_judge_hears_each_exercise_with_its_own_replies(ending_model, tokeni
         heard.append((exercise.answer, reply))
         return False
 
-    exercises = [question("a", "1"), question("b", "2")]
+    exercises = [question(answer="1"), question(answer="2")]
     groups = sample_groups(ending_model, tokenizer, exercises, 8, BOLD, judge)
     said = [(str(n), a.text) for n, group in enumerate(groups, 1) for a in group if a.ended]
     assert heard == said and {answer for answer, _ in heard} == {"1", "2"}
@@ -164,7 +164,7 @@ def test_a_reply_stops_where_the_context_ends(random_model, tokenizer):
     settings = SamplingSettings(temperature=1, top_p=1, max_new_bytes=50, seed=0)
     (group,) = sample_groups(random_model(), tokenizer, [question("hey")], 2, settings)
     assert [len(a.prompt) + len(a.reply) for a in group] == [32, 32]
-    with pytest.raises(UserError, match="a question has 36 ids, the context 32"):
+    with pytest.raises(UserError, match="a question has 34 ids, the context 32"):
         sample_groups(random_model(), tokenizer, [question("hi" * 8)], 2, settings)
     with pytest.raises(UserError, match="samples is 0"):
         sample_groups(random_model(), tokenizer, [question()], 0, settings)
@@ -214,7 +214,7 @@ def test_a_batch_in_which_all_agree_is_empty_and_teaches_nothing(ending_model, t
 
 
 def test_practice_goes_on_where_it_was(ending_model, tokenizer):
-    whole, resumed = (practice(ending_model, tokenizer, max_new_bytes=30) for _ in range(2))
+    whole, resumed = (practice(ending_model, tokenizer, max_new_bytes=20) for _ in range(2))
     whole.judge = resumed.judge = lambda *_: True
     first = next(whole)
     resumed.load_state_dict(whole.state_dict())
@@ -227,15 +227,15 @@ def test_practice_goes_on_where_it_was(ending_model, tokenizer):
 @pytest.mark.parametrize("only_passed", [False, True])
 def test_practice_makes_right_replies_more_frequent(ending_model, tokenizer, only_passed):
     """From nothing but yes or no: to end before the second byte."""
-    source = practice(ending_model, tokenizer, samples=16, only_passed=only_passed)
+    source = practice(ending_model, tokenizer, samples=16, max_new_bytes=2, only_passed=only_passed)
     shares = []
-    for batch in (next(source) for _ in range(20)):
+    for batch in (next(source) for _ in range(10)):
         shares.append(batch.right)
         ending_model.zero_grad()
         practice_loss(ending_model, batch).backward()
         with torch.no_grad():
             for parameter in ending_model.parameters():
-                parameter -= 0.05 * parameter.grad
+                parameter -= 0.2 * parameter.grad
     assert sum(shares[:3]) / 3 < 0.5 < 0.85 < sum(shares[-3:]) / 3
 
 
