@@ -47,15 +47,15 @@ def adapted(tiny_model) -> Transformer:
     ("inputs", "expected"), [([1.0, 0.0], [4.0, 10.0]), ([1.0, 2.0], [21.0, 46.0])]
 )
 def test_a_layer_of_two_by_two_by_hand(inputs, expected):
-    """Rank 1, alpha 3. x = (1, 0): W x = (1, 4), A x = 1, B A x = (1, 2), times 3.
+    """Rank 2, alpha 6. x = (1, 0): W x = (1, 4), A x = (1, 0), B A x = (1, 2), times 6 / 2.
 
     peft 0.21.2 gives the same numbers for these W, A and B.
     """
     layer = nn.Linear(2, 2, bias=False)
     layer.weight.data = torch.tensor([[1.0, 1.0], [4.0, 3.0]])
-    attach(layer, rank=1, alpha=3.0)
-    layer.adapter.A.data = torch.tensor([[1.0, 2.5]])
-    layer.adapter.B.data = torch.tensor([[1.0], [2.0]])
+    attach(layer, rank=2, alpha=6.0)
+    layer.adapter.A.data = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    layer.adapter.B.data = torch.tensor([[1.0, 0.5], [2.0, 1.0]])
     assert layer(torch.tensor(inputs)).tolist() == expected
     assert layer.adapter.change().tolist() == [[3.0, 7.5], [6.0, 15.0]]
 

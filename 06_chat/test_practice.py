@@ -213,6 +213,13 @@ def test_a_batch_in_which_all_agree_is_empty_and_teaches_nothing(ending_model, t
     assert not loss and all(not p.grad.any() for p in ending_model.parameters())
 
 
+def test_a_model_in_training_samples_without_dropout_and_stays_in_training(random_model, tokenizer):
+    model, seen = random_model(context_length=64, dropout=0.5).train(), []
+    model.register_forward_hook(lambda called, *_: seen.append(called.training))
+    next(practice(model, tokenizer))
+    assert seen and not any(seen) and model.training
+
+
 def test_practice_goes_on_where_it_was(ending_model, tokenizer):
     whole, resumed = (practice(ending_model, tokenizer, max_new_bytes=20) for _ in range(2))
     whole.judge = resumed.judge = lambda *_: True

@@ -120,10 +120,11 @@ class Practice:
         config, rng = self.config, random.Random(f"{self.seed} {self.drawn}")
         exercises = [self.ask(rng) for _ in range(config.questions)]
         settings = SamplingSettings(1.0, 0, 1.0, 1.0, config.max_new_bytes, rng.getrandbits(62))
-        self.model.eval()
+        training = self.model.training
         groups = sample_groups(
-            self.model, self.tokenizer, exercises, config.samples, settings, self.judge
+            self.model.eval(), self.tokenizer, exercises, config.samples, settings, self.judge
         )
+        self.model.train(training)
         rewards = torch.tensor([[float(a.right) for a in group] for group in groups])  # (G, k)
         pushes = advantages(rewards, config.only_passed).flatten()
         attempts = [attempt for group in groups for attempt in group]
