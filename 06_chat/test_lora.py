@@ -164,11 +164,15 @@ def test_the_digest_knows_the_base_and_not_the_adapter(tiny_model):
     assert base_digest(tiny_model) != bare
 
 
-def rewritten(path, **changes: str) -> None:
-    """The same file with other facts beside its tensors."""
+def facts(path) -> dict[str, str]:
+    """What a file says beside its tensors."""
     with safe_open(path, "pt") as file:
-        facts = file.metadata()
-    save_file(load_file(path), path, facts | changes)
+        return file.metadata()
+
+
+def rewritten(path, **changes: str) -> None:
+    """The same file with other facts."""
+    save_file(load_file(path), path, facts(path) | changes)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +184,8 @@ def rewritten(path, **changes: str) -> None:
         (lambda path: save_file(load_file(path), path), "is no adapter, or broken.*rank"),
         (lambda path: rewritten(path, rank="0"), "is no adapter, or broken.*rank 0"),
         (lambda path: rewritten(path, alpha="much"), "is no adapter, or broken.*much"),
+        (lambda path: rewritten(path, alpha="nan"), "is no adapter, or broken.*alpha nan"),
+        (lambda path: save_file({}, path, facts(path)), "is no adapter, or broken.*0 tensors"),
         (lambda path: rewritten(path, base="0" * 64), "trained beside another model.*000000"),
         (lambda path: rewritten(path, rank="2"), r"adapter.A is \(4, 32\); expected \(2, 32\)"),
     ],

@@ -7,6 +7,7 @@ Promoted by 06_chat.
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,8 +91,9 @@ def read_adapter(path: str | Path) -> AdapterFile:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         found = AdapterFile(tensors, int(facts["rank"]), float(facts["alpha"]), facts["base"])
-        if found.rank < 1 or not found.tensors:
-            raise ValueError(f"of rank {found.rank} with {len(found.tensors)} tensors")
+        if found.rank < 1 or not math.isfinite(found.alpha) or not found.tensors:
+            said = f"rank {found.rank}, alpha {found.alpha}"
+            raise ValueError(f"{said}, {len(found.tensors)} tensors")
         return found
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         reason = f"{type(error).__name__} {error}".splitlines()[0]
