@@ -98,6 +98,13 @@ TABLE = {
     "chat.session": 6,
     "chat.row_cache": 6,
     "chat.batch_generation": 6,
+    "chat.lora": 6,
+    "chat.adapter_file": 6,
+    "chat.reply_rows": 6,
+    "chat.attempts": 6,
+    "chat.pairs": 6,
+    "chat.preferences": 6,
+    "chat.practice": 6,
 }
 ROOMS = ["", "text", "model", "training", "chat"]
 LOOKS_AHEAD = {

@@ -1,9 +1,9 @@
-"""Draws four figures for the notes: the KV cache, temperatures, top-p, and what the cache saves.
+"""Draws five figures for the notes: the KV cache, practice, temperatures, top-p, cache times.
 
     python 06_chat/chat_figures.py
     python 06_chat/chat_figures.py RUN
 
-The first needs no run. The next two show the model's own shares for the byte after
+The first two need no run. The next two show the model's own shares for the byte after
 `PROMPT`; the last is measured, and its numbers are printed.
 """
 
@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from shared.chat.generation import prefill
+from shared.chat.practice import advantages
 from shared.chat.sampling import keep_top_p
 from shared.device import device_label
 from shared.errors import one_line_errors
@@ -42,6 +43,7 @@ REPEATS = 30  # timings of each length; their median is drawn
 def main(arguments: list[str]) -> None:
     """Draws the figures of the run named, or of the quick one."""
     print(f"drawn: {draw_kv_cache(FIGURES / 'kv_cache.png')}")
+    print(f"drawn: {draw_learning_signal(FIGURES / 'learning_signal.png')}")
     model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else QUICK_RUN))
     ids = [tokenizer.end_of_text, *tokenizer.encode(PROMPT).tolist()]
     with torch.inference_mode():
@@ -82,6 +84,34 @@ def draw_strip(axes: Axes, name: str, height: float) -> None:
         axes.add_patch(box)
         colour = "white" if place <= FILLED else "0.5"
         axes.text(place + 0.5, height, str(place), ha="center", va="center", color=colour)
+
+
+def draw_learning_signal(path: Path) -> Path:
+    """What a group can teach against the share of it that is right, for two sizes of group."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for samples, colour in ((4, NEW), (16, KEPT)):
+        shares, signals = signals_of_groups(samples)
+        axes.plot(shares, signals, "o", color=colour, label=f"groups of k = {samples}")
+        curve = [place / 100 for place in range(101)]
+        axes.plot(curve, [samples * p * (1 - p) for p in curve], color=colour, alpha=0.4)
+    arrow = {"arrowstyle": "->"}
+    for share, place, word in ((0, -0.2, "wrong"), (1, 1.2, "right")):
+        text = f"all {word}:\nnothing to learn"
+        axes.annotate(text, (share, 0), (place, 0.6), ha="center", arrowprops=arrow)
+    axes.set(xlabel="share right, p", ylabel="advantages, squared and summed")
+    axes.set(xlim=(-0.35, 1.35), xticks=(0, 0.25, 0.5, 0.75, 1), ylim=(-0.15, 4.4))
+    axes.set_title("the learning signal of a group: k · p (1 - p)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return save(figure, path)
+
+
+def signals_of_groups(samples: int) -> tuple[list[float], list[float]]:
+    """For each number of right replies: their share, and the sum of the squared advantages."""
+    groups = torch.ones(samples + 1, samples).tril(diagonal=-1)  # row i has i right replies
+    signals = advantages(groups).square().sum(dim=1)
+    return groups.mean(dim=1).tolist(), signals.tolist()
 
 
 def shown(byte: int) -> str:

@@ -1,0 +1,140 @@
+"""Practice: learning from nothing but a program's yes or no to the model's own replies.
+
+A group of k replies to one question is drawn. Reward: 1 for a right one, 0 for a wrong one.
+Advantage: reward minus the group's mean, so that the better half of a group pushes one way
+and the worse half the other. The gradient pushes each reply's log-probability by its advantage.
+If all are right, or none is, every advantage is 0: there is nothing to learn.
+Sources: Williams 1992, "Simple statistical gradient-following algorithms" (REINFORCE); Shao et
+al. 2024, "DeepSeekMath", section 4.1 (GRPO); Liu et al. 2025, "Understanding R1-Zero-Like
+Training" (without its divisions by spread and length).
+Promoted by 06_chat.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.chat.attempts import Judge, sample_groups
+from shared.chat.reply_rows import ReplyRows, reply_log_probabilities, side_by_side
+from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError
+from shared.model.transformer import Transformer
+from shared.text.exercise import Exercise, check
+from shared.text.tokenizer_file import Tokenizer
+
+Ask = Callable[[random.Random], Exercise]
+
+
+@dataclass(frozen=True)
+class PracticeConfig:
+    """How much is tried before each step."""
+
+    questions: int = 24
+    """groups a step"""
+    samples: int = 16
+    """k, replies to each question"""
+    max_new_bytes: int = 120
+    """a reply that has not ended by then is wrong"""
+    only_passed: bool = False
+    """push up what was right and leave the rest alone"""
+
+    def __post_init__(self) -> None:
+        for name in ("questions", "samples", "max_new_bytes"):
+            if (value := getattr(self, name)) < 1:
+                raise UserError(f"{name} is {value}; expected at least 1")
+
+
+class PracticeBatch(NamedTuple):
+    """What a step learns from."""
+
+    rows: ReplyRows
+    """only replies with an advantage other than 0, (B, T); B may be 0"""
+    advantages: Tensor
+    """theirs, (B,)"""
+    tried: int
+    """replies in all groups: G k"""
+    right: float
+    """share of them that were right"""
+
+    def in_parts(self, at_once: int) -> Iterator["PracticeBatch"]:
+        """The batch in parts of so many rows: their losses, and gradients, add up to its own."""
+        for first in range(0, len(self.advantages), at_once):
+            rows = slice(first, first + at_once)
+            yield self._replace(rows=self.rows.part(rows), advantages=self.advantages[rows])
+
+
+def advantages(rewards: Tensor, only_passed: bool = False) -> Tensor:
+    """What each reply is pushed by: rewards (G, k), 1 or 0 -> (G, k).
+
+    Args:
+        only_passed: the reward itself; else the group's mean is taken away from it.
+    """
+    return rewards if only_passed else rewards - rewards.mean(dim=1, keepdim=True)
+
+
+def practice_loss(model: Transformer, batch: PracticeBatch) -> Tensor:
+    """Minus the mean of advantage · log p(reply) over all replies tried, a scalar.
+
+    Its value says nothing; its gradient is the policy gradient.
+    """
+    found = reply_log_probabilities(model, *batch.rows)  # (B,)
+    return -(batch.advantages.to(found.device) * found).sum() / batch.tried
+
+
+class Practice:
+    """Endless batches: questions, the model's attempts at them, and what each is pushed by.
+
+    A batch is drawn from the model as it is at that moment, at temperature 1 and from
+    all ids: only then is the loss's gradient that of the share of right replies.
+
+    Args:
+        model: the one that learns.
+        ask: makes a question from a generator.
+        judge: takes an exercise and a reply, and says whether that is right.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        ask: Ask,
+        config: PracticeConfig,
+        seed: int,
+        judge: Judge = check,
+    ) -> None:
+        self.model, self.tokenizer, self.ask, self.judge = model, tokenizer, ask, judge
+        self.config, self.seed = config, seed
+        self.drawn = 0
+
+    def __iter__(self) -> Iterator[PracticeBatch]:
+        return self
+
+    def __next__(self) -> PracticeBatch:
+        """Samples G groups of k; a step on the batch should follow before the next."""
+        config, rng = self.config, random.Random(f"{self.seed} {self.drawn}")
+        exercises = [self.ask(rng) for _ in range(config.questions)]
+        settings = SamplingSettings(1.0, 0, 1.0, 1.0, config.max_new_bytes, rng.getrandbits(62))
+        training = self.model.training
+        groups = sample_groups(
+            self.model.eval(), self.tokenizer, exercises, config.samples, settings, self.judge
+        )
+        self.model.train(training)
+        rewards = torch.tensor([[float(a.right) for a in group] for group in groups])  # (G, k)
+        pushes = advantages(rewards, config.only_passed).flatten()
+        attempts = [attempt for group in groups for attempt in group]
+        kept = pushes.nonzero().flatten().tolist()
+        rows = side_by_side([attempts[i].prompt for i in kept], [attempts[i].reply for i in kept])
+        self.drawn += 1
+        return PracticeBatch(rows, pushes[kept], len(attempts), rewards.mean().item())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: with it and the model, the next batch is the one that would have come."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved position."""
+        self.drawn = state["drawn"]
