@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared.errors import UserError
 from shared.files import remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
-from shared.text.batches import Batches, evaluation_batches
+from shared.text.batches import Batches
 from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.token_file import Corpus
 from shared.text.tokenizer_file import Tokenizer
@@ -42,7 +43,7 @@ from shared.training.run_parts import (
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
-from shared.training.validation import mean_bits
+from shared.training.validation import corpus_losses, mean_bits
 
 
 @dataclass
@@ -162,17 +163,11 @@ class Run:
         Of a corpus whose replies count, those in replies: its questions cannot be guessed.
         """
         self.model.eval()
-        batch, length = self.config.train.batch_size, self.config.model.context_length
-        losses = {}
-        for corpus in self.corpora:
-            if len(corpus.validation) > 1:
-                sizes = batch, length, max_windows
-                windows = evaluation_batches(corpus.validation, *sizes)
-                found = evaluate(self.model, windows, self.device, self.precision.autocast)
-                if corpus.validation_replies is not None:
-                    marks = evaluation_batches(corpus.validation_replies, *sizes)
-                    found = found[torch.cat([after.flatten() for _, after in marks]).bool()]
-                losses[corpus.name] = found
+        sizes = self.config.train.batch_size, self.config.model.context_length, max_windows
+        settings = {"device": self.device, "autocast": self.precision.autocast}
+        ask = partial(evaluate, self.model, **settings)
+        known = [corpus for corpus in self.corpora if len(corpus.validation) > 1]
+        losses = {corpus.name: corpus_losses(corpus, ask, *sizes) for corpus in known}
         self.strategy.barrier()
         return losses
 

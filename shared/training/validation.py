@@ -4,13 +4,15 @@ Promoted by 05_full_run.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from shared.text.batches import evaluation_batches
 from shared.text.byte_table import ByteTable
 from shared.text.repeats import overlapping_pieces, repeated_bytes, tokens_with_any
 from shared.text.token_file import Corpus
@@ -34,6 +36,26 @@ class Scores:
     """share of its bytes, 0 to 1, that stand in training text too, in spans of 64 or more"""
     cut: bool = False
     """whether the corpus is large: then all figures but the first are of its beginning"""
+
+
+def corpus_losses(
+    corpus: Corpus,
+    ask: Callable[[Iterable[tuple[Tensor, Tensor]]], Tensor],
+    batch_size: int,
+    context_length: int,
+    max_windows: int | None = None,
+) -> Tensor:
+    """Nats of a corpus's validation ids after the first, or of those in replies: (ids,).
+
+    Args:
+        ask: inputs and targets of all batches -> the loss of every target, in order.
+    """
+    sizes = batch_size, context_length, max_windows
+    losses = ask(evaluation_batches(corpus.validation, *sizes))
+    if corpus.validation_replies is None:
+        return losses
+    marks = evaluation_batches(corpus.validation_replies, *sizes)  # shifted as the ids are
+    return losses[torch.cat([after.flatten() for _, after in marks]).bool()]
 
 
 def mean_bits(corpora: Sequence[Corpus], losses: dict[str, Tensor]) -> dict[str, float]:
