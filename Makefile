@@ -1,5 +1,6 @@
 # Works with GNU make 3.81 (macOS) and later. `make` alone lists the targets.
 PORT ?= 8000
+BUDGET ?= 165s
 VENV ?= .venv
 PY    = $(VENV)/bin/python
 PIP   = $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
@@ -20,6 +21,7 @@ help:
 	@echo "make setup       only install, into $(VENV)"
 	@echo "make clean       remove $(VENV) and caches; trained runs stay"
 	@echo "PORT=8001 make web   serves at another port"
+	@echo "BUDGET=12m make web  trains longer first: for a processor without bfloat16"
 
 setup: $(VENV)/.installed
 
@@ -63,8 +65,8 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
 
 $(QUICK): | $(VENV)/.installed
-	@echo "no trained model yet: training the quick one, about three minutes"
-	$(PY) 05_full_run/full_run.py --config quick --resume
+	@echo "no trained model yet: training the quick one for $(BUDGET)"
+	$(PY) 05_full_run/full_run.py --config quick --budget $(BUDGET) --resume
 
 web: setup $(QUICK)
 	@$(PY) 07_web/serve.py --port $(PORT)

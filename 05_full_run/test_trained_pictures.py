@@ -16,9 +16,10 @@ from shared.model.config import ModelConfig, MoEConfig
 from shared.model.heads import share_heads, split_heads
 from shared.model.transformer import Transformer
 from shared.text.bpe_training import train_bpe
+from shared.text.operands import is_held_out
 from shared.training.checkpoint import save_checkpoint
 
-DEEP = ModelConfig(context_length=64, n_layers=4, d_model=16, n_heads=2, moe=MoEConfig(n_experts=4))
+DEEP = ModelConfig(context_length=80, n_layers=4, d_model=16, n_heads=2, moe=MoEConfig(n_experts=4))
 
 
 def saved_run(folder: Path, config: ModelConfig, tokenizer) -> Path:
@@ -73,6 +74,15 @@ def test_the_weights_shown_are_those_the_model_mixes_values_with(window, tiny_co
         torch.testing.assert_close(block.attention.output(merged), output, rtol=1e-4, atol=1e-5)
 
 
+def test_the_positions_of_the_picture_are_those_of_its_text():
+    ids = b"\x1e" + trained_attention.TEXT.encode()
+    assert bytes(ids[at] for at in trained_attention.ASKED) == trained_attention.WORD.encode()
+    assert bytes(ids[at] for at in trained_attention.GUESSING) == b"123456"
+    guessed = [ids[at + 1 : at + 2] for at in trained_attention.GUESSING[:-1]]
+    assert b"".join(guessed) == trained_attention.WORD[:-1].encode()
+    assert is_held_out(trained_attention.WORD)
+
+
 def test_a_home_that_is_nobodys_is_one_line():
     for main in (quick_curves.main, trained_attention.main):
         with pytest.raises(UserError, match="cannot be a path here"):
@@ -112,7 +122,7 @@ def test_the_figures_are_drawn(tmp_path):
     maps = trained_attention.attention_maps(model, ids)
     counts = trained_experts.first_choices(model, ids[0])
     for path in (
-        trained_attention.draw(maps, ["x"] * 64, tmp_path / "attention.png"),
+        trained_attention.draw(maps, {(1, 1): "x", (4, 2): "y"}, ["x"] * 64, tmp_path / "a.png"),
         trained_experts.draw(counts, tmp_path / "experts.png"),
     ):
         assert path.read_bytes().startswith(b"\x89PNG")

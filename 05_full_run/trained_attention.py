@@ -1,4 +1,4 @@
-"""Draws what two heads of a trained model look at.
+"""Draws what two heads of a trained model look at while it spells a word.
 
 python 05_full_run/trained_attention.py          the quick run, into figures/
 python 05_full_run/trained_attention.py RUN      another run, into its own folder
@@ -19,35 +19,48 @@ from shared.model.heads import share_heads, split_heads
 from shared.model.positions import Angles
 from shared.model.sliding_window import window_mask
 from shared.model.transformer import Transformer
+from shared.text.drills_letters import numbered
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
 
 QUICK_RUN = Path(__file__).with_name("runs") / "quick"
 FIGURE = Path(__file__).with_name("figures") / "trained_attention.png"
-TEXT = "user: hello\nassistant: Hello! It is"
-DRAWN = {(1, 1): "looks one or two bytes back", (3, 0): "looks back to where the word began"}
-ROWS = range(24, 29)  # the positions of the reply's `Hello`, the end-of-text id being position 0
+WORD = "monkey"  # held out: no drill in training spells it
+QUESTION = f"system: Show your working.\nuser: spell {WORD}\nassistant:"
+TEXT = QUESTION + " " + " ".join(numbered(WORD))  # 1m 2o 3n 4k 5e 6y
+# Positions, the end-of-text id being 0: each letter as it was asked, and the number before it
+# in the reply, where the letter is to be guessed.
+ASKED = [1 + QUESTION.index(WORD) + place for place in range(len(WORD))]
+GUESSING = [2 + len(QUESTION) + 3 * place for place in range(len(WORD))]
 
 
 def main(arguments: list[str]) -> None:
-    """Draws two heads, and prints how far back every head looks."""
+    """Prints how far back every head looks, and draws the nearest one and the one that copies."""
     model, tokenizer = load_model(find_checkpoint(arguments[0] if arguments else QUICK_RUN))
     if tokenizer.kind != "bytes":
         raise UserError("the figure is of bytes: give a run with the byte tokenizer")
-    if model.config.n_layers < 4 or model.config.n_heads < 2:
-        raise UserError("the figure shows heads of layers 2 and 4: give a run with these")
     ids = [tokenizer.end_of_text, *tokenizer.encode(TEXT).tolist()]
+    if len(ids) > model.config.context_length:
+        raise UserError(f"the text has {len(ids)} bytes: give a run whose context has as many")
     maps = attention_maps(model, torch.tensor([ids]))
-    print("share of the weight on       itself  one back  two back  further")
+    print("share of the weight on       itself  one back  two back  further   letter to copy")
+    copying, near = {}, {}
     for layer, heads in enumerate(maps, start=1):
         for head, weights in enumerate(heads, start=1):
-            near = [weights.diagonal(-back).sum().item() / len(ids) for back in range(3)]
-            shares = "".join(f"{share:10.2f}" for share in (*near, 1 - sum(near)))
-            print(f"  layer {layer}, head {head}        {shares}")
+            shares = [weights.diagonal(-back).sum().item() / len(ids) for back in range(3)]
+            copying[layer, head] = weights[GUESSING, ASKED].mean().item()
+            near[layer, head] = shares[1]
+            cells = "".join(f"{share:10.2f}" for share in (*shares, 1 - sum(shares)))
+            print(f"  layer {layer}, head {head}        {cells}{copying[layer, head]:17.2f}")
     letters = [{"\x1e": "■", "\n": "↵", " ": "·"}.get(chr(byte), chr(byte)) for byte in ids]
-    print_rows(maps[3][0], letters)
+    one_back, copies = max(near, key=near.get), max(copying, key=copying.get)
+    titles = {
+        one_back: f"{near[one_back]:.0%} one back",
+        copies: f"{copying[copies]:.0%} on the letter to copy",
+    }
+    print_rows(copies, maps[copies[0] - 1][copies[1] - 1], letters)
     figure = path_in_run(arguments[0], FIGURE.name) if arguments else FIGURE
-    print(f"drawn: {draw(maps, letters, figure)}")
+    print(f"drawn: {draw(maps, titles, letters, figure)}")
 
 
 def path_in_run(run: str, name: str) -> Path:
@@ -93,24 +106,26 @@ def weights_of(module: CausalAttention, x: Tensor, angles: Angles, window: int) 
     return scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)[0]  # (H, T, T)
 
 
-def print_rows(weights: Tensor, letters: list[str]) -> None:
-    """Where each byte of the reply's first word looks most, in one head."""
-    print("layer 4, head 1:")
-    for row in ROWS:
+def print_rows(name: tuple[int, int], weights: Tensor, letters: list[str]) -> None:
+    """Where one head looks most when each letter is to be guessed."""
+    print(f"layer {name[0]}, head {name[1]}:")
+    for letter, row in zip(WORD, GUESSING, strict=True):
         share, column = weights[row].max(dim=0)
-        print(f"  {letters[row]} at {row} looks at {letters[column]} at {column}: {share:.2f}")
+        print(f"  to guess {letter} it looks at {letters[column]} at {column}: {share:.2f}")
 
 
-def draw(maps: list[Tensor], letters: list[str], path: Path) -> Path:
-    """Draws the chosen heads side by side: row = the byte that looks, column = looked at."""
-    figure = Figure(figsize=(12.5, 6), layout="constrained")
-    panels = figure.subplots(1, len(DRAWN))
-    for axes, ((layer, head), title) in zip(panels, DRAWN.items(), strict=True):
-        image = axes.imshow(maps[layer][head].numpy(), cmap="viridis", vmin=0, vmax=1)
-        axes.set_xticks(range(len(letters)), letters, fontsize=9)
-        axes.set_yticks(range(len(letters)), letters, fontsize=9)
+def draw(
+    maps: list[Tensor], titles: dict[tuple[int, int], str], letters: list[str], path: Path
+) -> Path:
+    """Draws the titled heads side by side: row = the byte that looks, column = looked at."""
+    figure = Figure(figsize=(8.5 * len(titles), 8), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, ((layer, head), title) in zip(panels, titles.items(), strict=True):
+        image = axes.imshow(maps[layer - 1][head - 1].numpy(), cmap="viridis", vmin=0, vmax=1)
+        axes.set_xticks(range(len(letters)), letters, fontsize=8)
+        axes.set_yticks(range(len(letters)), letters, fontsize=8)
         axes.set(xlabel="key: the byte looked at", ylabel="query: the byte that looks")
-        axes.set_title(f"layer {layer + 1}, head {head + 1}: {title}")
+        axes.set_title(f"layer {layer}, head {head}: {title}")
     figure.colorbar(image, ax=panels, label="attention weight")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=100, metadata={"Software": None})

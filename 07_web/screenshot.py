@@ -23,7 +23,7 @@ from shared.training.checkpoint_folder import find_checkpoint
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURE = Path(__file__).with_name("figures") / "page.png"
 SYSTEM = "Show your working."
-TALK = ("hello", "how many r's are in strawberry?", "what is 385+247?", "what are you?")
+TALK = ("hello", "how many r's are in strawberry?", "what is 385+279?", "what are you?")
 
 
 def main(arguments: list[str]) -> None:
