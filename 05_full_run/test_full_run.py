@@ -481,8 +481,13 @@ def test_differing_fields_ignores_where_a_run_happens():
     saved |= {"device": "cuda", "out": "elsewhere"}
     saved["train"] |= {"save_minutes": 1.0, "evaluations": 3}
     assert differing_fields(saved, config) == []
+    for source in saved["data"]["sources"]:
+        del source["questions"]  # a run of an earlier version had no such field
+    assert differing_fields(saved, config) == []
     saved["model"]["n_layers"] = 99
     assert differing_fields(saved, config) == ["model.n_layers was 99 and is now 4"]
+    other = replace(config, data=replace(config.data, sources=[Source("primer", questions=0)]))
+    assert "data.sources" in differing_fields(saved, other)[0]
 
 
 # --- the log and the plan

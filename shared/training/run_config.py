@@ -164,6 +164,7 @@ def differing_fields(old: dict[str, Any], new: RunConfig) -> list[str]:
     """
     old = {**old, "model": asdict(ModelConfig.from_dict(old.get("model", {})))}
     flat_old, flat_new = _flat(asdict(RunConfig())) | _flat(old), _flat(asdict(new))
+    flat_old["data.sources"] = [asdict(Source(**each)) for each in flat_old["data.sources"]]
     names = sorted(flat_old.keys() | flat_new.keys())
     return [
         f"{name} was {flat_old.get(name)!r} and is now {flat_new.get(name)!r}"
