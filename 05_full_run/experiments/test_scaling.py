@@ -128,7 +128,7 @@ def test_it_trains_the_sizes_itself_through_a_comparison(tmp_path, monkeypatch, 
 
     def row(job):
         n = 1e5 * int(job.variant.overrides["model.n_layers"])
-        d = 4096.0 * int(job.budget.split()[0])
+        d = 2048.0 * int(job.budget.split()[0])
         return {
             "variant": job.variant.name,
             "overrides": {},
@@ -148,8 +148,8 @@ def test_it_trains_the_sizes_itself_through_a_comparison(tmp_path, monkeypatch, 
     monkeypatch.setattr(compare.Job, "row", row)
     command = ["--config", "quick", "--sizes", "1x16,2x80,3x100", "--tokens", "0.4M,1M,2M"]
     scaling.main([*command, "--out", str(out)])
-    assert done[::3] == [(1, 16, 1, "98 steps"), (2, 80, 2, "98 steps"), (3, 100, 1, "98 steps")]
-    assert [budget for *_, budget in done[:3]] == ["98 steps", "244 steps", "488 steps"]
+    assert done[::3] == [(1, 16, 1, "195 steps"), (2, 80, 2, "195 steps"), (3, 100, 1, "195 steps")]
+    assert [budget for *_, budget in done[:3]] == ["195 steps", "488 steps", "977 steps"]
     assert "9 runs; typical distance" in capsys.readouterr().out
     done.clear()
     scaling.main([*command, "--out", str(out)])
