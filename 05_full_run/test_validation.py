@@ -2,6 +2,7 @@
 
 import lzma
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,25 @@ def test_the_mean_counts_every_token_alike(corpus_of):
     losses = torch.rand(len(NEW), dtype=torch.float64)
     expected = losses.mean() / math.log(2) * (len(NEW) + 1) / len(NEW)  # the end has no byte
     assert mean_bits([corpus], {corpus.name: losses})[corpus.name] == pytest.approx(expected)
+
+
+def test_bits_of_replies_are_a_byte_of_replies_whatever_the_tokenizer(tmp_path):
+    """What is asked has long tokens, what is replied has short ones, or the other way about."""
+    bpe = train_bpe(["user: hahahaha hahahaha hahahaha"], 300)
+    (tmp_path / "a.txt").write_text("user: hahahaha hahahaha\nassistant: xyzq!\n\n" * 2)
+    source = Source(f"transcripts:{tmp_path / 'a.txt'}", questions=0)
+    corpus = load_corpus(source, tmp_path / "data", bpe, 0.5)
+    said = b" xyzq!\n"
+    losses = torch.ones(int(corpus.validation_replies.sum()))
+    bits = mean_bits([corpus], {corpus.name: losses})[corpus.name]
+    assert bits == pytest.approx(len(losses) / len(said) / math.log(2))
+
+
+def test_where_nothing_was_measured_there_is_no_figure(corpus_of):
+    corpus = corpus_of("a.txt", OLD, NEW)
+    replying = replace(corpus, validation_replies=np.zeros(len(corpus.validation), bool))
+    losses = {corpus.name: torch.empty(0)}
+    assert mean_bits([replying], losses) == {} and score_corpora(BYTES, [replying], losses) == []
 
 
 def test_yardsticks_are_ordered_by_what_they_know_and_xz_is_what_it_grows_by():

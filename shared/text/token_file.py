@@ -46,6 +46,8 @@ class Corpus:
     """which training ids the assistant says, (ids,) bool; none: all count alike"""
     validation_replies: np.ndarray | None = None
     """the same of the validation ids"""
+    reply_bytes: int = 0
+    """bytes of text behind the validation ids that the assistant says"""
 
     @property
     def name(self) -> str:
@@ -54,7 +56,9 @@ class Corpus:
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of text for each validation id (end-of-text ids carry none)."""
+        """Bytes of text for each validation id that counts (end-of-text ids carry none)."""
+        if self.validation_replies is not None:
+            return self.reply_bytes / max(1, np.count_nonzero(self.validation_replies))
         return self.manifest["bytes"][VALIDATION] / max(1, len(self.validation))
 
 
@@ -182,14 +186,14 @@ def _write_ids(
 
 def _replies(
     source: Source, train: np.ndarray, validation: np.ndarray, table: ByteTable
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, int]:
     replies = ids_in_replies(train, table), ids_in_replies(validation, table)
     if not replies[0].any():
         raise UserError(
             f"source {source.spec!r}: questions is {source.questions}, but it holds no "
             "conversation with a reply of the assistant: set it to 1"
         )
-    return replies
+    return *replies, int(table.text_lengths[validation[replies[1]]].sum())
 
 
 def _open(place: Path, split: str, dtype: np.dtype) -> np.ndarray:

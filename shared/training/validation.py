@@ -59,8 +59,11 @@ def corpus_losses(
 
 
 def mean_bits(corpora: Sequence[Corpus], losses: dict[str, Tensor]) -> dict[str, float]:
-    """Bits per byte of each corpus, by its name, from the nats of its validation ids."""
-    means = {name: each.double().mean().item() for name, each in losses.items()}
+    """Bits per byte of each corpus, by its name, from the nats of its validation ids.
+
+    A corpus of whose ids none was measured has no figure.
+    """
+    means = {name: each.double().mean().item() for name, each in losses.items() if len(each)}
     sizes = {corpus.name: corpus.bytes_per_token for corpus in corpora}
     return {name: bits_per_byte(mean, sizes[name]) for name, mean in means.items()}
 
@@ -95,8 +98,9 @@ def score_corpora(
         figures |= {"this model, without repeats": fresh}
         figures |= yardsticks(table.decode(training), text)
         found.append(Scores(corpus.name, figures, float(repeats.mean()), cut))
-    replying = [corpus.name for corpus in scored if corpus.validation_replies is not None]
-    return found + [Scores(name, {"this model, replies": means[name]}) for name in replying]
+    replying = {corpus.name for corpus in scored if corpus.validation_replies is not None}
+    alone = {name: bits for name, bits in means.items() if name in replying}
+    return found + [Scores(name, {"this model, replies": bits}) for name, bits in alone.items()]
 
 
 def head(ids: np.ndarray, table: ByteTable, most: int) -> np.ndarray:
