@@ -128,15 +128,15 @@ WORKED = [
     ("counting letters", "strawberry", "1s 2t 3r(1) 4a 5w 6b 7e 8r(2) 9r(3) 10y = 3"),
     ("backwards", "tree", "1t 2r 3e 4e 4e 3e 2r 1t = eert"),
     ("length", "tree", "1t 2r 3e 4e = 4"),
-    ("n-th letter", "tree", "1t 2r 3e = e"),
+    ("n-th letter", "tree", "3? 1t 2r 3e = e"),
     ("spelling", "tree", "1t 2r 3e 4e = t r e e"),
     ("adding", (58, 67), "8+7=15 5+6+1=12 = 125"),
     ("adding", (999, 1), "9+1=10 9+0+1=10 9+0+1=10 = 1000"),
-    ("subtracting", (62, 58), "12-8=4 6-5-1=0 = 4"),
-    ("subtracting", (500, 1), "10-1=9 10-0-1=9 5-0-1=4 = 499"),
-    ("larger", (58, 7), "58 07 5>0 = 58"),
-    ("larger", (123, 124), "123 124 1=1 2=2 3<4 = 124"),
-    ("sorting numbers", [58, 7, 102], "058 007 102, 007 058 102 = 7 58 102"),
+    ("subtracting", (62, 58), "2-8+10=4 6-5-1=0 = 4"),
+    ("subtracting", (500, 1), "0-1+10=9 0-0-1+10=9 5-0-1=4 = 499"),
+    ("larger", (58, 7), "2d>1d 7<58 = 58"),
+    ("larger", (123, 124), "3d=3d 1=1 2=2 3<4 123<124 = 124"),
+    ("sorting numbers", [58, 7, 102, 12], "1d 7, 2d 12 58, 3d 102 = 7 12 58 102"),
 ]
 
 
@@ -196,7 +196,7 @@ def test_the_wanted_reply_is_right_and_no_other(working):
         assert right.endswith(exercise.answer) and (working or right == exercise.answer)
         assert not {"\n", ":"} & set(right)  # nothing in it can be taken for a turn
         for wrong in ("", " ", "nothing", right + " and more", right[:-1], "1t 2r = " + right):
-            slip = working and wrong.endswith(right) and not right.isupper()
+            slip = working and wrong.startswith("1t 2r = ") and not right.isupper()
             excused = slip or (unknown and says_unknown(wrong))
             assert check(exercise, wrong) == excused, (exercise, wrong)
 
@@ -280,7 +280,9 @@ def test_who_has_what_is_found_by_going_through_what_was_told():
     for _ in range(200):
         question = SKILLS["who has what"](operands, None)
         told = [text.replace(" has the ", " ") for text in question.told]
-        through = question.working.split(", ")
+        sought, _, way = question.working.partition("? ")
+        assert {sought, question.answer} == set(question.blanks.values())
+        through = way.split(", ")
         assert through == told[: len(through)]
         assert through[-1] == "{name} {thing}".format(**question.blanks)
         assert question.answer in through[-1].split()
@@ -300,6 +302,9 @@ def test_what_was_not_said_is_not_known():
     operands = Operands(random.Random(0), False)
     for _ in range(200):
         question = SKILLS["not knowing"](operands, 2)
-        assert question.answer == UNKNOWN and not question.working
+        assert question.answer == UNKNOWN
         told = " ".join(question.told)
         assert not any(f" {blank} " in f" {told} " for blank in question.blanks.values())
+        sought, _, through = question.working.rpartition("? ")
+        assert not sought or sought in question.blanks.values()
+        assert all(fact.split()[-1] in through for fact in question.told)

@@ -111,13 +111,13 @@ def backwards(operands: Operands, size: int | None) -> Question:
 
 
 def nth_letter(operands: Operands, size: int | None) -> Question:
-    """`what is the third letter of tree?` → `1t 2r 3e = e`."""
+    """`what is the third letter of tree?` → `3? 1t 2r 3e = e`: on to the place."""
     word = operands.word(size)
     place = operands.between(1, min(len(word), len(ORDINALS)))
-    nth = operands.pick((ORDINALS, ORDINALS, SHORT_ORDINALS))[place - 1]
+    nth, sought = operands.pick((ORDINALS, ORDINALS, SHORT_ORDINALS))[place - 1], str(place)
     if operands.chance(0.1):
-        place, nth = len(word), "last"
-    working = " ".join(numbered(word[:place]))
+        place, nth, sought = len(word), "last", "last"
+    working = f"{sought}? {' '.join(numbered(word[:place]))}"
     return Question(NTH, {"word": word, "nth": nth}, word[place - 1], len(word), working)
 
 

@@ -4,7 +4,15 @@ Promoted by 02_tokenizer.
 """
 
 from shared.text.drills_letters import backwards, counting, spelling
-from shared.text.drills_memory import FACTS, different, recalling, repeating, who_has_what
+from shared.text.drills_memory import (
+    FACTS,
+    WHO_HAS,
+    different,
+    pairs_until,
+    recalling,
+    repeating,
+    who_has_what,
+)
 from shared.text.exercise import UNKNOWN, Question
 from shared.text.operands import Operands
 
@@ -80,7 +88,7 @@ def obeying(operands: Operands, size: int | None) -> Question:
 
 def not_knowing(operands: Operands, size: int | None) -> Question:
     """Size 1: questions about the world. Size 2: about what was not said in this conversation."""
-    size = size or operands.pick((1, 1, 2))
+    size = size or operands.between(1, 2)
     return _about_the_world(operands) if size == 1 else _about_what_was_not_said(operands)
 
 
@@ -92,14 +100,17 @@ def _about_the_world(operands: Operands) -> Question:
 def _about_what_was_not_said(operands: Operands) -> Question:
     if operands.chance(0.5):
         asked, said = different(lambda: operands.pick(FACTS), 2)
-        told = (said.told.format(x=said.drawn(operands)),)
-        return Question(asked.asked, {}, UNKNOWN, 2, told=told, turns=True)
+        x = said.drawn(operands)
+        told, working = said.told.format(x=x), said.restated.format(x=x)
+        return Question(asked.asked, {}, UNKNOWN, 2, working, (told,), turns=True)
     others = who_has_what(operands, 2)
     name, thing = operands.name(), operands.thing()
     while any(f"{name} " in told or told.endswith(f" {thing}") for told in others.told):
         name, thing = operands.name(), operands.thing()
     blanks = {"name": name, "thing": thing}
-    return others._replace(blanks=blanks, answer=UNKNOWN, working="")
+    sought = thing if others.phrasings is WHO_HAS else name
+    working = pairs_until(sought, others.told)
+    return others._replace(blanks=blanks, answer=UNKNOWN, working=working)
 
 
 def _bearing_a_name(operands: Operands) -> Question:

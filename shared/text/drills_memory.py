@@ -4,7 +4,7 @@ The working says again what was told, so that the answer stands close by.
 Promoted by 02_tokenizer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shared.text.exercise import Question
@@ -135,9 +135,9 @@ def recalling(operands: Operands, size: int | None) -> Question:
 
 
 def who_has_what(operands: Operands, size: int | None) -> Question:
-    """`Ann has the pen. Ben has the cup. who has the cup?` → `Ann pen, Ben cup = Ben`.
+    """`Ann has the pen. Ben has the cup. who has the cup?` → `cup? Ann pen, Ben cup = Ben`.
 
-    The working goes through what was told, in order, and ends where it meets what is asked.
+    The working says what is sought, then goes through what was told and ends where it meets it.
     To begin with Ben it would have to look back from the cup: copies run forwards.
     """
     size = size or operands.between(2, 4)
@@ -146,12 +146,17 @@ def who_has_what(operands: Operands, size: int | None) -> Question:
     told = [f"{name} has the {thing}" for name, thing in zip(names, things, strict=True)]
     which = operands.between(0, size - 1)
     name, thing = names[which], things[which]
-    phrasings, answer = (WHO_HAS, name) if operands.chance(0.6) else (WHAT_HAS, thing)
+    who = operands.chance(0.6)
+    phrasings, sought, answer = (WHO_HAS, thing, name) if who else (WHAT_HAS, name, thing)
     blanks = {"name": name, "thing": thing}
     turns = operands.chance(0.5)
-    pairs = zip(names[: which + 1], things, strict=False)
-    working = ", ".join([f"{name} {thing}" for name, thing in pairs])
-    return Question(phrasings, blanks, answer, size, working, tuple(told), turns)
+    met = told[: which + 1]
+    return Question(phrasings, blanks, answer, size, pairs_until(sought, met), tuple(told), turns)
+
+
+def pairs_until(sought: str, told: Sequence[str]) -> str:
+    """`cup? Ann pen, Ben cup`."""
+    return f"{sought}? {', '.join([each.replace(' has the ', ' ') for each in told])}"
 
 
 def different(draw: Callable[[], str], count: int) -> list[str]:

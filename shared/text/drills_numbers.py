@@ -73,35 +73,42 @@ def adding(operands: Operands, size: int | None) -> Question:
 
 
 def subtracting(operands: Operands, size: int | None) -> Question:
-    """`what is 62-58?` → `12-8=4 6-5-1=0 = 4`: what is borrowed is taken from the next step."""
+    """`what is 62-58?` → `2-8+10=4 6-5-1=0 = 4`: ten are borrowed, and one taken from the next."""
     size = size or operands.pick(DRAWN)
     b, a = sorted(operands.pair(size))
     steps, borrowed = [], False
     for x, y in columns(a, b, size):
         left = x - y - borrowed
-        top = x + 10 if left < 0 else x
-        steps.append(f"{top}-{y}-1={left % 10}" if borrowed else f"{top}-{y}={left % 10}")
+        step = f"{x}-{y}-1" if borrowed else f"{x}-{y}"
         borrowed = left < 0
+        steps.append(f"{step}+10={left + 10}" if borrowed else f"{step}={left}")
     return Question(
         SUBTRACTING, {"a": a, "b": b}, str(a - b), size, " ".join(steps), closed=size == 1
     )
 
 
 def larger(operands: Operands, size: int | None) -> Question:
-    """`which is larger, 58 or 7?` → `58 07 5>0 = 58`: the first digits that differ decide."""
+    """`which is larger, 58 or 62?` → `2d=2d 5<6 58<62 = 62`: as long, then less."""
     size = size or operands.pick(DRAWN)
     a, b = operands.pair(size)
     while a == b:
         a, b = operands.pair(size)
-    steps = [f"{a:0{size}} {b:0{size}}"]
-    for x, y in reversed(columns(a, b, size)):
+    steps = []
+    for x, y, unit in ((len(str(a)), len(str(b)), "d"), *_digits(a, b)):
         sign = "<" if x < y else ">" if x > y else "="
-        steps.append(f"{x}{sign}{y}")
+        steps.append(f"{x}{unit}{sign}{y}{unit}")
         if x != y:
             break
-    phrasings, answer = (LARGER, max(a, b)) if operands.chance(0.7) else (SMALLER, min(a, b))
+    less, more = sorted((a, b))
+    steps.append(f"{less}<{more}")
+    phrasings, answer = (LARGER, more) if operands.chance(0.7) else (SMALLER, less)
     blanks = {"a": a, "b": b}
     return Question(phrasings, blanks, str(answer), size, " ".join(steps), closed=size == 1)
+
+
+def _digits(a: int, b: int) -> list[tuple[int, int, str]]:
+    """The first digits of both, the second ones, and so on; without a unit."""
+    return [(int(x), int(y), "") for x, y in zip(str(a), str(b), strict=False)]
 
 
 def columns(a: int, b: int, width: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ Promoted by 02_tokenizer.
 from shared.text.exercise import Question
 from shared.text.operands import ALPHABET, Operands
 
-ITEMS = (2, 3, 4, 5)
+ITEMS = (2, 3, 4)
 SORTING_WORDS = (
     "sort these words: {items}",
     "sort the words {items}",
@@ -58,7 +58,7 @@ BEFORE = (
 
 
 def sorting_words(operands: Operands, size: int | None) -> Question:
-    """`sort: pear fig` → `pe fi, fi pe = fig pear`: the beginnings first, then the whole words."""
+    """`sort: pear fig` → `fi pe = fig pear`: the beginnings first, then the whole words."""
     count = size or operands.pick(ITEMS)
     items: list[str] = []
     while len(items) < count:
@@ -66,21 +66,22 @@ def sorting_words(operands: Operands, size: int | None) -> Question:
         if word not in items:
             items.append(word)
     ordered = sorted(items)
-    working = f"{_beginnings(items)}, {_beginnings(ordered)}"
+    working = " ".join([item[:2] for item in ordered])
     blanks = {"items": _listed(operands, items)}
     return Question(SORTING_WORDS, blanks, " ".join(ordered), count, working)
 
 
 def sorting_numbers(operands: Operands, size: int | None) -> Question:
-    """`sort: 58 7` → `58 07, 07 58 = 7 58`: written equally long, first digits go first."""
+    """`sort: 58 7 12` → `1d 7, 2d 12 58 = 7 12 58`: first those of one digit, then those of two."""
     count = size or operands.pick(ITEMS)
     items = operands.numbers(count)
-    ordered = sorted(items)
-    width = len(str(ordered[-1]))
-    working = ", ".join(" ".join([f"{item:0{width}}" for item in row]) for row in (items, ordered))
+    ordered = [str(item) for item in sorted(items)]
+    by_digits = [
+        (digits, [item for item in ordered if len(item) == digits]) for digits in (1, 2, 3)
+    ]
+    working = ", ".join([f"{digits}d {' '.join(group)}" for digits, group in by_digits if group])
     blanks = {"items": _listed(operands, [str(item) for item in items])}
-    answer = " ".join([str(item) for item in ordered])
-    return Question(SORTING_NUMBERS, blanks, answer, count, working)
+    return Question(SORTING_NUMBERS, blanks, " ".join(ordered), count, working)
 
 
 def what_comes_next(operands: Operands, size: int | None) -> Question:
@@ -94,10 +95,6 @@ def what_comes_next(operands: Operands, size: int | None) -> Question:
         return Question(BEFORE, blanks, item, size, closed=True)
     blanks = {"kind": kind, "item": item}
     return Question(AFTER, blanks, following, size, closed=True)
-
-
-def _beginnings(items: list[str]) -> str:
-    return " ".join([item[:2] for item in items])
 
 
 def _listed(operands: Operands, items: list[str]) -> str:
