@@ -280,12 +280,12 @@ def shipped_step(
 class ByTokens(OneProcess):
     """Pieces of different sizes, each with the share of its tokens."""
 
-    def micro_batches(self, batches: Iterator) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def micro_batches(self, batches: Iterator) -> Iterator[tuple[tuple[Tensor, Tensor], float]]:
         """All there are."""
         pieces = list(batches)
         total = sum(targets.numel() for _, targets in pieces)
         for inputs, targets in pieces:
-            yield inputs, targets, targets.numel() / total
+            yield (inputs, targets), targets.numel() / total
 
 
 def shipped_accumulate(model: nn.Module, pieces: list[tuple[Tensor, Tensor]]) -> float:

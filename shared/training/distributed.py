@@ -61,18 +61,17 @@ class Copies:
         return self.wrapped
 
     def micro_batches(
-        self, batches: Iterator[tuple[Tensor, Tensor]]
-    ) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """This process's rows of one step's micro-batches, (B, T) each, and what share each is.
+        self, batches: Iterator[tuple[Tensor, ...]]
+    ) -> Iterator[tuple[tuple[Tensor, ...], float]]:
+        """This process's rows of one step's batches, and what share of them each is.
 
         Each process draws every micro-batch, so that all stand at the same place in the data.
         """
         for index in range(self.accumulation):
-            pair = next(batches)
+            batch = next(batches)
             if index in self.mine:
                 with nullcontext() if index == self.mine[-1] else self.hold_back():
-                    inputs, targets = (ids[self.rows].to(self.device) for ids in pair)
-                    yield inputs, targets, 1 / len(self.mine)
+                    yield tuple(part[self.rows] for part in batch), 1 / len(self.mine)
 
     def over_all(self, loss: float, tokens: int) -> tuple[float, int]:
         """Mean loss and number of targets of all processes, from this one's."""

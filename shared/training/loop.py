@@ -6,6 +6,7 @@ Promoted by 04_training.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from shared.training.loss import cross_entropy
 from shared.training.optimizer import scale_learning_rates
 from shared.training.precision import Precision
 from shared.training.strategy import OneProcess
+
+
+Loss = Callable[[nn.Module, Any], Tensor]
+"""model, one batch of whatever it learns from -> what to make small, a scalar"""
 
 
 class TrainingDiverged(ArithmeticError):
@@ -36,7 +41,7 @@ class Record:
     lr_factor: float
     """what the schedule multiplied the learning rates by"""
     tokens: int
-    """targets in this step"""
+    """targets in this step, or other ids"""
     seconds: float
     """training time so far"""
     skipped: bool = False
@@ -46,17 +51,22 @@ class Record:
 def train(
     model: nn.Module,
     optimizers: Sequence[Optimizer],
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[tuple[Tensor, ...]],
     budget: Budget,
     schedule: Callable[[float], float],
     precision: Precision,
     strategy: OneProcess,
     clipping: Clipping | None = None,
+    loss: Loss | None = None,
 ) -> Iterator[Record]:
     """Trains until the budget is spent, yielding after every step.
 
     Between two records everything is at rest: the caller may save, evaluate,
     sample, or simply stop asking.
+
+    Args:
+        batches: of inputs and targets; or what another `loss` takes.
+        loss: none: `next_id_loss`.
 
     Raises:
         TrainingDiverged: names the step; that step has not moved the weights.
@@ -66,20 +76,28 @@ def train(
         factor = schedule(budget.progress_before_step)
         scale_learning_rates(optimizers, factor)
         model.train()
-        loss, tokens = gradient(model, batches, precision, strategy)
+        mean, tokens = gradient(model, batches, precision, strategy, loss or next_id_loss)
         norm = precision.clip(optimizers, model.parameters(), clipping.max_norm).item()
-        if not math.isfinite(loss) or not (math.isfinite(norm) or precision.skips_overflow):
-            raise TrainingDiverged(f"step {step}: loss {loss}, gradient norm {norm}")
+        if not math.isfinite(mean) or not (math.isfinite(norm) or precision.skips_overflow):
+            raise TrainingDiverged(f"step {step}: loss {mean}, gradient norm {norm}")
         skipped = not math.isfinite(norm) or clipping.skips(norm)
         precision.step(optimizers, move=not skipped)
-        yield Record(step, loss, norm, factor, tokens, budget.elapsed, skipped)
+        yield Record(step, mean, norm, factor, tokens, budget.elapsed, skipped)
+
+
+def next_id_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """What a language model learns by: inputs and targets, (B, T) each -> nats a token."""
+    device = next(model.parameters()).device
+    inputs, targets = (ids.to(device, non_blocking=True) for ids in batch)
+    return cross_entropy(model(inputs), targets)  # (B, T) -> (B, T, V) -> ()
 
 
 def gradient(
     model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[tuple[Tensor, ...]],
     precision: Precision,
     strategy: OneProcess,
+    loss: Loss = next_id_loss,
 ) -> tuple[float, int]:
     """Leaves a step's mean gradient in the parameters; returns its mean loss (nats) and targets.
 
@@ -88,12 +106,11 @@ def gradient(
     """
     mean = torch.zeros((), device=strategy.device)
     tokens = 0
-    for inputs, targets, share in strategy.micro_batches(batches):
+    for batch, share in strategy.micro_batches(batches):
         with precision.autocast():
-            logits = strategy.called(model)(inputs)  # (B, T) -> (B, T, V)
-            loss = cross_entropy(logits, targets)  # ()
-            total = (loss + auxiliary_loss(model)) * share
+            found = loss(strategy.called(model), batch)  # ()
+            total = (found + auxiliary_loss(model)) * share
         precision.scaled(total).backward()
-        mean += loss.detach() * share
-        tokens += targets.numel()
+        mean += found.detach() * share
+        tokens += batch[0].numel()
     return strategy.over_all(mean.item(), tokens)

@@ -37,12 +37,11 @@ class OneProcess:
         return model
 
     def micro_batches(
-        self, batches: Iterator[tuple[Tensor, Tensor]]
-    ) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """This process's inputs and targets of one step, (B, T) each, and what share each is."""
+        self, batches: Iterator[tuple[Tensor, ...]]
+    ) -> Iterator[tuple[tuple[Tensor, ...], float]]:
+        """This process's batches of one step, and what share of it each is."""
         for _ in range(self.accumulation):
-            inputs, targets = (ids.to(self.device, non_blocking=True) for ids in next(batches))
-            yield inputs, targets, 1 / self.accumulation
+            yield next(batches), 1 / self.accumulation
 
     def over_all(self, loss: float, tokens: int) -> tuple[float, int]:
         """Mean loss and number of targets of all processes, from this one's."""
