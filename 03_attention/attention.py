@@ -65,12 +65,17 @@ def rotate(x: Tensor, base: float = 10_000.0) -> Tensor:
 def multi_head(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> tuple[Tensor, Tensor]:
     """Several heads side by side on x (B, T, C); returns (B, T, C) and the maps (B, H, T, T).
 
-    `weights` holds query (C, C), key and value (K D, C), output (C, C).
+    `weights` holds query (C, C), key and value (K D, C), output (C, C); with QK-norm also the
+    gains query_norm and key_norm (D,).
     """
     kv_heads = n_heads * len(weights["key"]) // len(weights["query"])
-    queries = rotate(split_heads(x @ weights["query"].T, n_heads))  # (B, H, T, D)
-    keys = rotate(split_heads(x @ weights["key"].T, kv_heads))  # (B, K, T, D)
+    queries = split_heads(x @ weights["query"].T, n_heads)  # (B, H, T, D)
+    keys = split_heads(x @ weights["key"].T, kv_heads)  # (B, K, T, D)
     values = split_heads(x @ weights["value"].T, kv_heads)  # (B, K, T, D)
+    if "query_norm" in weights:
+        queries = rms_norm(queries, weights["query_norm"])
+        keys = rms_norm(keys, weights["key_norm"])
+    queries, keys = rotate(queries), rotate(keys)
     keys, values = (share_heads(each, n_heads) for each in (keys, values))  # (B, H, T, D)
     mixed, maps = attend(queries, keys, values)
     return merge_heads(mixed) @ weights["output"].T, maps

@@ -5,6 +5,7 @@ same tests with the learner's. Whoever is still writing: what stands here tells 
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from attention import attend, block, feed_forward, multi_head, rms_norm, rotate, score, share_heads
@@ -14,10 +15,11 @@ from torch.nn import functional as F
 
 from shared.model import counting
 from shared.model.causal_attention import CausalAttention
-from shared.model.config import ModelConfig
+from shared.model.config import ModelConfig, NormConfig
 from shared.model.positions import rope_angles
 from shared.model.transformer import Block, Transformer
 
+MATRICES = ("query", "key", "value", "output")
 ADAPTERS = {"count_parameters": lambda config: counting.count_parameters(config).total}
 
 
@@ -93,14 +95,15 @@ def test_turning_is_a_product_of_complex_numbers(answer: Answer, draw: Draw):
 
 @grades("multi_head")
 def test_several_heads_equal_the_promoted_ones(answer: Answer, draw: Draw):
-    config = some_config(draw)
-    promoted = CausalAttention(config)
-    weights = filled(promoted, draw)
-    plain = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
-    x = draw.normal(2, draw.whole(3, 6), config.d_model)
-    angles = rope_angles(x.shape[1], config.head_width, config.rope)
-    maps = multi_head(x, plain, config.n_heads)[1]
-    answer.gives((promoted(x, angles), maps), x, plain, config.n_heads)
+    for normed in (False, True):
+        config = replace(some_config(draw), norm=NormConfig(queries_and_keys=normed))
+        promoted = CausalAttention(config)
+        weights = filled(promoted, draw)
+        plain = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
+        x = draw.normal(2, draw.whole(3, 6), config.d_model)
+        angles = rope_angles(x.shape[1], config.head_width, config.rope)
+        maps = multi_head(x, plain, config.n_heads)[1]
+        answer.gives((promoted(x, angles), maps), x, plain, config.n_heads)
 
 
 @grades("feed_forward")
@@ -186,16 +189,30 @@ def zeroed_afterwards(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Te
 
 
 def heads_shared(
-    x: Tensor, weights: dict[str, Tensor], n_heads: int, share=share_heads, turn=rotate, values=None
+    x: Tensor,
+    weights: dict[str, Tensor],
+    n_heads: int,
+    share=share_heads,
+    turn=rotate,
+    values=None,
+    normed_last=False,
 ) -> tuple[Tensor, Tensor]:
     """Attention with another way to share or turn heads."""
+
+    def turned(part: Tensor, gain: Tensor | None) -> Tensor:
+        if gain is None:
+            return turn(part)
+        return rms_norm(turn(part), gain) if normed_last else turn(rms_norm(part, gain))
+
     width = x.shape[-1] // n_heads
     queries, keys, held = (
         (x @ weights[n].T).unflatten(-1, (-1, width)).transpose(1, 2)
         for n in ("query", "key", "value")
     )
     held = values(held) if values else held
-    mixed, maps = attend(turn(queries), share(turn(keys), n_heads), share(held, n_heads))
+    queries = turned(queries, weights.get("query_norm"))
+    keys = turned(keys, weights.get("key_norm"))
+    mixed, maps = attend(queries, share(keys, n_heads), share(held, n_heads))
     return mixed.transpose(1, 2).flatten(2) @ weights["output"].T, maps
 
 
@@ -340,6 +357,14 @@ MISTAKES = {
         ),
         "RoPE pairs neighbours": lambda x, weights, n_heads: heads_shared(
             x, weights, n_heads, turn=turned_by_neighbours
+        ),
+        "QK-norm is missing: queries and keys pass `rms_norm` where there are gains": (
+            lambda x, weights, n_heads: multi_head(
+                x, {name: weights[name] for name in MATRICES}, n_heads
+            )
+        ),
+        "QK-norm comes before the turn, not after it": lambda x, weights, n_heads: heads_shared(
+            x, weights, n_heads, normed_last=True
         ),
         "the output matrix is missing": lambda x, weights, n_heads: heads_shared(
             x, weights | {"output": torch.eye(x.shape[-1])}, n_heads

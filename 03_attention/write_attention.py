@@ -135,7 +135,9 @@ def multi_head(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> tuple[Ten
     x (B, T, C) -> (B, T, C), and the heads' weights (B, H, T, T). `weights` holds the matrices
     "query" (C, C), "key" and "value" (K · D, C), "output" (C, C); the product with one is
     `x @ matrix.T`. Queries and keys are turned by RoPE, values are not. Which K it is follows
-    from the matrices' sizes.
+    from the matrices' sizes. Some models, such as the quick one, have the gains "query_norm" and
+    "key_norm" (D,) among their weights: there every query and key passes `rms_norm` before it is
+    turned (QK-norm).
 
     >>> weights = {name: torch.eye(4) for name in ("query", "key", "value", "output")}
     >>> multi_head(torch.tensor([[[1.0, 2, 3, 4]]]), weights, n_heads=2)[0]

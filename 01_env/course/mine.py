@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ from shared.chat.generation import stream_ids
 from shared.chat.kv_cache import KVCache
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
-from shared.model.config import ModelConfig
+from shared.model.config import ModelConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
 
 # These take the same arguments as the shipped functions that runs and chats call.
@@ -46,6 +47,11 @@ AS_THEY_ARE = (
 # These were asked for one row of logits, and are called with one for each text.
 BY_ROWS = ("keep_top_k", "keep_top_p")
 CLOSE = 1e-4
+LIKE_QUICK = (
+    "this model has QK-norm, and another base of RoPE, as quick has: norm where there are gains, "
+    "and call your own `rotate` without naming a base"
+)
+rope_base = ContextVar("rope_base", default=10_000.0)  # of the model that runs at the moment
 
 
 def forward_by(decode: Callable) -> Callable:
@@ -53,6 +59,7 @@ def forward_by(decode: Callable) -> Callable:
 
     def forward(self: Transformer, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         refuse_relatives(self.config)
+        rope_base.set(self.config.rope.base)
         new = ids.shape[1]
         if cache is not None and not isinstance(cache, KVCache):
             raise UserError("your decoder reads one text at a time, not many side by side")
@@ -71,13 +78,15 @@ def forward_by(decode: Callable) -> Callable:
 
 
 def refuse_relatives(config: ModelConfig) -> None:
-    """The plain decoder knows sizes, and no other norms, positions or parts.
+    """The plain decoder knows sizes, RoPE's base and QK-norm, and no other norms or parts.
 
     Raises:
         UserError: the model is a relative of the plain one.
     """
     sizes = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff")
-    plain = ModelConfig(**{name: getattr(config, name) for name in (*sizes, "tied_head")})
+    same = {name: getattr(config, name) for name in (*sizes, "tied_head")}
+    same["norm"] = NormConfig(queries_and_keys=config.norm.queries_and_keys)
+    plain = ModelConfig(**same, rope=RopeConfig(base=config.rope.base))
     if config != plain:
         raise UserError(
             "your decoder is the plain one, and this model has other parts: see its card"
@@ -94,6 +103,8 @@ def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
     with ExitStack() as replaced:
         for name, function in own.items():
             counting = counted(name, function, calls)
+            if name == "rotate":
+                counting = turning_by_the_models_base(counting)
             for module, attribute in places(function):
                 replaced.enter_context(patch.object(module, attribute, counting))
             if name == "decode":
@@ -113,6 +124,16 @@ def by_rows(function: Callable) -> Callable:
         return torch.stack([function(row, setting) for row in rows]).view_as(logits)
 
     return on_each
+
+
+def turning_by_the_models_base(rotate: Callable) -> Callable:
+    """RoPE whose base, unless it is named, is that of the model that runs."""
+
+    @wraps(rotate)
+    def turning(x: Tensor, base: float | None = None) -> Tensor:
+        return rotate(x, rope_base.get() if base is None else base)
+
+    return turning
 
 
 def counted(name: str, function: Callable, calls: Counter) -> Callable:
@@ -146,19 +167,27 @@ def finished_functions() -> dict[str, Callable]:
     return {exercise.name: getattr(modules[exercise.file], exercise.name) for exercise in finished}
 
 
-def compare(decode: Callable) -> None:
-    """Holds the learner's decoder to the shipped one.
+def compare(own: Mapping[str, Callable]) -> None:
+    """Holds the learner's decoder to the shipped one: the plain model, then one like quick's.
 
     Raises:
         UserError: their logits differ.
     """
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2)).eval()
-    ids = torch.randint(256, (2, 9))
-    with torch.no_grad():
-        ours, theirs = model(ids), forward_by(decode)(model, ids)
-    if not torch.allclose(ours, theirs, atol=CLOSE):
-        raise UserError("your decoder gives other logits than ours: make check STEP=03 says why")
+    sizes = {"n_layers": 2, "d_model": 32, "n_heads": 4, "n_kv_heads": 2}
+    plain = ModelConfig(**sizes)
+    like_quick = ModelConfig(
+        **sizes, rope=RopeConfig(500.0), norm=NormConfig(queries_and_keys=True)
+    )
+    ids = torch.randint(256, (2, 9), generator=torch.Generator().manual_seed(0))
+    for config, advice in ((plain, "make check STEP=03 says why"), (like_quick, LIKE_QUICK)):
+        torch.manual_seed(0)
+        model = Transformer(config).eval()
+        with torch.no_grad():
+            ours = model(ids)
+            with using(own):
+                theirs = model(ids)
+        if not torch.allclose(ours, theirs, atol=CLOSE):
+            raise UserError(f"your decoder gives other logits than ours: {advice}")
 
 
 def answering(own: Mapping[str, Callable]) -> list[str]:
@@ -182,7 +211,7 @@ def swap_in() -> list[str]:
     """
     sys.path += sorted({str(exercise.folder) for exercise in all_exercises()})
     own = finished_functions()
-    compare(own["decode"])
+    compare(own)
     names = answering(own)
     swapped = ExitStack()
     calls = swapped.enter_context(using(own))

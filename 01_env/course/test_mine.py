@@ -86,8 +86,8 @@ def test_each_script_takes_mine_names_it_and_lets_the_course_decide(
 
 def test_a_script_with_mine_runs_on_own_functions_to_its_end_and_tells(monkeypatch, capsys):
     own = {"rms_norm": attention.rms_norm, "keep_top_p": sampling.keep_top_p}
-    own |= {"decode": attention.decode}
-    assert mine.answering(own) == ["decode", "rms_norm", "keep_top_p"]
+    own |= {"decode": attention.decode, "rotate": attention.rotate}
+    assert mine.answering(own) == ["decode", "rms_norm", "rotate", "keep_top_p"]
     ends = []
     monkeypatch.setattr(mine, "finished_functions", lambda: own)
     monkeypatch.setattr(mine, "atexit", SimpleNamespace(register=ends.append))
@@ -101,6 +101,14 @@ def test_a_script_with_mine_runs_on_own_functions_to_its_end_and_tells(monkeypat
     said = len(overfit.SAMPLE.encode()) - overfit.PROMPT_BYTES
     assert f"decode {1 + said} times" in capsys.readouterr().err
     assert Transformer.forward.__module__ == "shared.model.transformer"
+
+
+@pytest.mark.parametrize("name", ["quick", "skills"])
+def test_own_functions_can_be_the_models_of_these_configs(name):
+    parser = full_run.command_line()
+    path = str(full_run.CONFIGS / f"{name}.yaml")
+    config = full_run.to_run_config(parser, parser.parse_args(["--config", path]))
+    mine.refuse_relatives(config.model)
 
 
 def test_finished_functions_of_one_file_call_each_other(monkeypatch):
@@ -117,7 +125,10 @@ def test_finished_functions_of_one_file_call_each_other(monkeypatch):
 
 def test_another_decoder_and_a_relative_of_the_model_are_refused():
     with pytest.raises(UserError, match="other logits than ours"):
-        compare(lambda *given: 2 * attention.decode(*given))
+        compare({"decode": lambda *given: 2 * attention.decode(*given)})
+    with pytest.raises(UserError, match="QK-norm, and another base"):
+        compare({"decode": attention.decode})
+    compare({"decode": attention.decode, "rotate": attention.rotate})
     relative = Transformer(ModelConfig(n_layers=1, d_model=8, n_heads=1, positions="learned"))
     with using({"decode": attention.decode}), pytest.raises(UserError, match="other parts"):
         relative(torch.zeros(1, 2, dtype=torch.long))
