@@ -19,6 +19,7 @@ from shared.model.config import ModelConfig, NormConfig
 from shared.model.positions import rope_angles
 from shared.model.transformer import Block, Transformer
 
+QK_NORM = ("attention.query_norm", "attention.key_norm")
 MATRICES = ("query", "key", "value", "output")
 ADAPTERS = {"count_parameters": lambda config: counting.count_parameters(config).total}
 
@@ -116,12 +117,13 @@ def test_swiglu_equals_that_of_pytorchs_silu(answer: Answer, draw: Draw):
 
 @grades("block")
 def test_a_block_equals_the_promoted_one(answer: Answer, draw: Draw):
-    config = some_config(draw)
-    promoted = Block(config)
-    weights = filled(promoted, draw)
-    x = draw.normal(2, draw.whole(3, 6), config.d_model)
-    angles = rope_angles(x.shape[1], config.head_width, config.rope)
-    answer.gives(promoted(x, angles), x, weights, config.n_heads)
+    for normed in (False, True):
+        config = replace(some_config(draw), norm=NormConfig(queries_and_keys=normed))
+        promoted = Block(config)
+        weights = filled(promoted, draw)
+        x = draw.normal(2, draw.whole(3, 6), config.d_model)
+        angles = rope_angles(x.shape[1], config.head_width, config.rope)
+        answer.gives(promoted(x, angles), x, weights, config.n_heads)
 
 
 @grades("decode")
@@ -390,6 +392,11 @@ MISTAKES = {
         ),
         "the feed-forward reads the stream as it was before attention": lambda x, w, n_heads: (
             other_block(x, w, n_heads, serial=False)
+        ),
+        "the gains of QK-norm are among attention's weights, too: hand all of them on": (
+            lambda x, w, n_heads: block(
+                x, {name: w[name] for name in w if not name.startswith(QK_NORM)}, n_heads
+            )
         ),
         "the two gains are swapped": lambda x, w, n_heads: block(
             x,

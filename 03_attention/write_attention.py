@@ -164,7 +164,7 @@ def block(x: Tensor, weights: dict[str, Tensor], n_heads: int) -> Tensor:
 
     x (B, T, C) -> (B, T, C). `weights` holds the gains "attention_norm.weight" and
     "feedforward_norm.weight" (C,), and under "attention.query.weight", "attention.key.weight", …,
-    "feedforward.gate.weight", … the matrices of the two parts above.
+    "feedforward.gate.weight", … what the two parts above hold, gains of QK-norm included.
 
     >>> gains = {f"{part}_norm.weight": torch.ones(2) for part in ("attention", "feedforward")}
     >>> heads = {f"attention.{n}.weight": torch.eye(2) for n in ("query", "key", "value", "output")}

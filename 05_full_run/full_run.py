@@ -10,7 +10,6 @@ python 05_full_run/full_run.py --config quick --mine    # on your own functions
 import math
 import runpy
 import sys
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -18,23 +17,22 @@ from pathlib import Path
 from batch_search import with_largest_batch
 from jsonargparse import ArgumentParser
 from plan_table import print_plans
-from sitting import console, finish, open_log, train_and_log
 
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
-from shared.files import make_folder, user_path
+from shared.files import user_path
 from shared.text.token_file import data_folder, document_lengths
 from shared.training.budget import parse_budget
-from shared.training.card import CARD_FILE, trained_steps
-from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run, build_run
 from shared.training.run_config import RunConfig
-from shared.training.run_log import rewind_metrics
+from shared.training.run_folder import begin, make_room
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
+from shared.training.sitting import console, finish, open_log, train_and_log
 from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
+SCRIPT = "05_full_run/full_run.py"
 COURSE = HERE.parent / "01_env" / "course"
 CONFIGS = HERE / "configs"
 RUNS = HERE / "runs"
@@ -58,19 +56,19 @@ def main(arguments: list[str]) -> None:
     name = Path(options.config[-1].relative).stem if options.config else "run"
     folder = user_path(config.out or RUNS / name).resolve()  # `--out .` has a name, too
     if is_main():
-        make_room(folder, options.resume, options.fresh)
+        make_room(folder, options.resume, options.fresh, console.print)
     if options.batch == "auto" and count_processes() > 1:
         raise UserError("--batch auto measures one process: find the sizes without torchrun first")
     if options.batch == "auto":
         config = prepare_batch(config, folder)
     run = read_and_build(config, folder)
-    if not begin(run, options.resume):
+    if not begin(run, options.resume, console.print):
         return
     tell_the_start(run)
     tell_long_conversations(run)
     with open_log(run) as log:
         if train_and_log(run, log, stop_after):
-            finish(run, arguments, log)
+            finish(run, [SCRIPT, *arguments], log)
 
 
 def prepare_batch(config: RunConfig, folder: Path) -> RunConfig:
@@ -100,44 +98,6 @@ def read_and_build(config: RunConfig, folder: Path) -> Run:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         console.print(f"passed over {skipped.total()} files or folders: {reasons}")
     return run
-
-
-def make_room(folder: Path, resume: bool, fresh: bool) -> None:
-    """Sets an earlier run in the folder aside, if `fresh`.
-
-    Raises:
-        UserError: it holds a run, and neither `resume` nor `fresh` says what to do; or the
-            disk refuses.
-    """
-    earlier = list_checkpoints(folder / "checkpoints")
-    if earlier and fresh:
-        aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        try:
-            folder.rename(aside)
-        except OSError as error:
-            raise UserError(f"cannot rename {folder} to {aside}: {error.strerror}") from error
-        console.print(f"the earlier run is now {aside}")
-    elif earlier and not resume:
-        raise UserError(
-            f"{folder} already holds a run: --resume goes on with it, --fresh sets it aside, "
-            "--out FOLDER trains elsewhere"
-        )
-
-
-def begin(run: Run, resume: bool) -> bool:
-    """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
-    if run.strategy.is_main:
-        make_folder(run.folder)
-    if resume and run.resume(console.print):
-        if trained_steps(run.folder) == run.budget.step:  # a card is the last thing a run writes
-            console.print(f"{run.folder} is finished already; nothing to do")
-            return False
-        console.print(f"resuming after step {run.budget.step}")
-    elif run.strategy.is_main:
-        rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
-    if run.strategy.is_main:
-        (run.folder / CARD_FILE).unlink(missing_ok=True)  # of another end than this run will have
-    return True
 
 
 def tell_the_start(run: Run) -> None:

@@ -18,16 +18,15 @@ import batch_search
 import full_run
 import plan_table
 import pytest
-import sitting
 import torch
-from live_progress import LiveProgress
 
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
 from shared.text.sources import Source
-from shared.training import run_log
+from shared.training import run_log, sitting
 from shared.training.checkpoint import RUN_FILE, load_model
-from shared.training.checkpoint_folder import find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
+from shared.training.live_progress import LiveProgress
 from shared.training.loop import TrainingDiverged, train
 from shared.training.plan import Plan, measure_plan
 from shared.training.run import build_run
@@ -200,7 +199,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     full_run.main([*command, "--out", parts, "--resume"])
 
     weights = [
-        full_run.list_checkpoints(Path(folder) / "checkpoints")[-1] / "model.safetensors"
+        list_checkpoints(Path(folder) / "checkpoints")[-1] / "model.safetensors"
         for folder in (whole, parts)
     ]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -228,7 +227,7 @@ def test_ctrl_c_in_a_real_process_saves_and_says_how_to_resume(config_file, tmp_
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 0, shown
     assert "with --resume" in shown
-    assert full_run.list_checkpoints(out / "checkpoints")
+    assert list_checkpoints(out / "checkpoints")
 
 
 def test_an_existing_run_is_neither_overwritten_nor_forgotten(config_file, folders):
@@ -278,7 +277,7 @@ def test_a_budget_may_change_until_the_learning_rate_falls(config_file, folders,
     flat = folders / "tiny" / "checkpoints"
     longer = [*command, "--resume", "--budget", "80 steps"]
     full_run.main([*longer, "--stop-after", "0.001s"])
-    assert [path.name for path in full_run.list_checkpoints(flat)][-1] == "step-0000002"
+    assert [path.name for path in list_checkpoints(flat)][-1] == "step-0000002"
     with pytest.raises(UserError, match="budget was '80 steps' and is now '3 steps', and the lear"):
         full_run.main([*command, "--resume", "--budget", "3 steps"])
     with pytest.raises(UserError, match=r"was started differently: train\.schedule"):
@@ -290,7 +289,7 @@ def test_a_budget_may_change_until_the_learning_rate_falls(config_file, folders,
 
 def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, folders):
     full_run.main(["--config", str(config_file)])
-    weights = full_run.list_checkpoints(folders / "tiny" / "checkpoints")[-1] / "model.safetensors"
+    weights = list_checkpoints(folders / "tiny" / "checkpoints")[-1] / "model.safetensors"
     before = weights.read_bytes()
     (folders / "tiny" / "card.md").unlink()
     full_run.main(["--config", str(config_file), "--resume"])
@@ -319,7 +318,7 @@ def test_a_save_comes_before_every_validation(config_file, folders, monkeypatch)
     monkeypatch.setattr(full_run.Run, "validate", crash)
     with pytest.raises(RuntimeError, match="validation crashed"):
         full_run.main(["--config", str(config_file)])
-    saved = full_run.list_checkpoints(folders / "tiny" / "checkpoints")
+    saved = list_checkpoints(folders / "tiny" / "checkpoints")
     assert [path.name for path in saved] == ["step-0000006"]
 
 

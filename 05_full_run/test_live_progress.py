@@ -5,12 +5,12 @@ import math
 import mmap
 from types import SimpleNamespace
 
-import live_progress as live
 import pytest
 import torch
 from rich.console import Console
 
 from shared.model.counting import training_flops
+from shared.training import live_progress as live
 from shared.training import run_log
 from shared.training.budget import Budget
 from shared.training.loop import Record

@@ -20,7 +20,6 @@ from shared.training.optimizer import scale_learning_rates
 from shared.training.precision import Precision
 from shared.training.strategy import OneProcess
 
-
 Loss = Callable[[nn.Module, Any], Tensor]
 """model, one batch of whatever it learns from -> what to make small, a scalar"""
 

@@ -1,6 +1,7 @@
 """Live progress: loss, rate, MFU, memory and time left, while a model trains.
 
 In a terminal a bar over two lines; elsewhere (a file, a pipe) a plain line now and then.
+Promoted by 05_full_run.
 """
 
 import math

@@ -1,22 +1,25 @@
-"""One sitting of a run: train, show, save, look, until it is finished or told to stop."""
+"""One sitting of a run: train, show, save, look, until it is finished or told to stop.
+
+Promoted by 05_full_run.
+"""
 
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from live_progress import live_progress, measured_peak
 from rich.console import Console
 
 from shared.errors import UserError
 from shared.privacy import without_folders
 from shared.training.card import Outcome, write_card
 from shared.training.checkpoint_folder import list_checkpoints, note_best
+from shared.training.live_progress import live_progress, measured_peak
 from shared.training.loop import Record, TrainingDiverged, train
 from shared.training.loss import bits_per_byte
 from shared.training.processes import is_main
@@ -159,8 +162,12 @@ def note_if_best(run: Run, saved: Path, validation: dict[str, float]) -> None:
         note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
 
 
-def finish(run: Run, arguments: list[str], log: Log) -> None:
-    """Validates on everything, draws the curves, writes the card."""
+def finish(run: Run, arguments: Sequence[str], log: Log) -> None:
+    """Validates on everything, draws the curves, writes the card.
+
+    Args:
+        arguments: script and arguments of the command that trained.
+    """
     losses = run.validation_losses()
     log({"step": run.budget.step, "validation": mean_bits(run.corpora, losses)})
     samples = [(prompt, run.sample(prompt, SAMPLED)[len(prompt) :]) for prompt in SAMPLE_PROMPTS]
@@ -172,7 +179,7 @@ def finish(run: Run, arguments: list[str], log: Log) -> None:
     with console.status("the same text, guessed by counting and by xz"):
         scores = score_corpora(run.tokenizer, run.corpora, losses)
     tokens = settings.batch_size * settings.accumulation * run.config.model.context_length
-    command = shlex.join(["python", "05_full_run/full_run.py", *without_folders(arguments)])
+    command = shlex.join(["python", *without_folders(arguments)])
     outcome = Outcome(command, scores, run.budget.step * tokens, seconds, samples)
     card = write_card(run, outcome)
     for one in scores:
