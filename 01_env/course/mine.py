@@ -34,18 +34,14 @@ from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
 from shared.model.config import ModelConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
+from shared.text.batches import NOT_COUNTED
 
 # These take the same arguments as the shipped functions that runs and chats call.
-AS_THEY_ARE = (
-    "shifted",
-    "cross_entropy",
-    "bits_per_byte",
-    "decay_groups",
-    "warmup",
-    "warmup_cosine",
-)
+AS_THEY_ARE = ("shifted", "bits_per_byte", "decay_groups", "warmup", "warmup_cosine")
 # These were asked for one row of logits, and are called with one for each text.
 BY_ROWS = ("keep_top_k", "keep_top_p")
+# This one was asked for targets that all count.
+BY_WINDOWS = ("cross_entropy",)
 CLOSE = 1e-4
 LIKE_QUICK = (
     "this model has QK-norm, and another base of RoPE, as quick has: norm where there are gains, "
@@ -109,8 +105,9 @@ def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
                 replaced.enter_context(patch.object(module, attribute, counting))
             if name == "decode":
                 replaced.enter_context(patch.object(Transformer, "forward", forward_by(counting)))
-            elif name in (*AS_THEY_ARE, *BY_ROWS):
+            elif name in (*AS_THEY_ARE, *BY_ROWS, *BY_WINDOWS):
                 called = by_rows(counting) if name in BY_ROWS else counting
+                called = by_windows(counting) if name in BY_WINDOWS else called
                 for module, attribute in places(exercise_named(name).shipped()):
                     replaced.enter_context(patch.object(module, attribute, called))
         yield calls
@@ -134,6 +131,23 @@ def turning_by_the_models_base(rotate: Callable) -> Callable:
         return rotate(x, rope_base.get() if base is None else base)
 
     return turning
+
+
+def by_windows(cross_entropy: Callable) -> Callable:
+    """A loss of targets that all count, on windows of which only the replies may count."""
+
+    def over_windows(logits: Tensor, targets: Tensor) -> Tensor:
+        counts = targets != NOT_COUNTED  # (B, T)
+        if counts.all():
+            return cross_entropy(logits, targets)
+        losses = [
+            cross_entropy(logits[row : row + 1, its_own], targets[row : row + 1, its_own])
+            for row, its_own in enumerate(counts)
+            if its_own.any()
+        ]
+        return sum(losses, start=0.0 * logits.sum()) / len(targets)
+
+    return over_windows
 
 
 def counted(name: str, function: Callable, calls: Counter) -> Callable:

@@ -22,6 +22,7 @@ from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
+from shared.text.batches import NOT_COUNTED
 from shared.training import loss, schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,6 +52,21 @@ def test_a_rule_for_one_row_of_logits_serves_for_many(tiny_model):
         both = sampling.keep_top_p(torch.tensor([[2.0, 1.0], [0.0, 9.0]]), 0.5)
     assert both.isinf().tolist() == [[False, True], [True, False]]
     assert calls == {"keep_top_p": 14}
+
+
+def test_a_loss_of_whole_windows_serves_where_replies_alone_count():
+    def of_whole_windows(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=draws)
+    targets = torch.randint(7, (3, 5), generator=draws)
+    targets[0, :3] = targets[1] = NOT_COUNTED
+    expected = loss.cross_entropy(logits, targets)
+    with using({"cross_entropy": of_whole_windows}) as calls:
+        assert torch.allclose(loss.cross_entropy(logits, targets), expected)
+        loss.cross_entropy(logits[2:], targets[2:])
+    assert calls["cross_entropy"] == 3
 
 
 def test_training_on_own_functions_reaches_the_goal_with_the_same_losses(monkeypatch, capsys):
