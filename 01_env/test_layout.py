@@ -84,6 +84,7 @@ TABLE = {
     "training.run_parts": 5,
     "training.card": 5,
     "training.run_folder": 5,
+    "training.run_building": 5,
     "training.live_progress": 5,
     "training.sitting": 5,
     "training.plan": 5,
@@ -115,6 +116,7 @@ LOOKS_AHEAD = {
     "course_state.py": 2,  # the course stands before all steps, and writes files
     "lesson.py": 2,
     "mine.py": 6,  # what it replaces is trained with, and chatted with
+    "fitting.py": 2,
     "test_mine.py": 6,
 }
 STEPS = [

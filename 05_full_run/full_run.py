@@ -24,7 +24,8 @@ from shared.files import user_path
 from shared.text.token_file import data_folder, document_lengths
 from shared.training.budget import parse_budget
 from shared.training.processes import count_processes, is_main, lost_processes
-from shared.training.run import Run, build_run
+from shared.training.run import Run
+from shared.training.run_building import build_run
 from shared.training.run_config import RunConfig
 from shared.training.run_folder import begin, make_room
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config

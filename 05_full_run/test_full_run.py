@@ -29,7 +29,7 @@ from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.live_progress import LiveProgress
 from shared.training.loop import TrainingDiverged, train
 from shared.training.plan import Plan, measure_plan
-from shared.training.run import build_run
+from shared.training.run_building import build_run
 from shared.training.run_config import RunConfig, TrainConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 from shared.training.run_parts import build_schedule

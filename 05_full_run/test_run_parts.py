@@ -11,7 +11,7 @@ from shared.text.replies import ids_in_replies
 from shared.text.sources import Source
 from shared.text.token_file import load_corpus
 from shared.text.tokenizer import ByteTokenizer
-from shared.training.run import build_run
+from shared.training.run_building import build_run
 from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_parts import build_batches, build_optimizers
 from shared.training.validation import score_corpora

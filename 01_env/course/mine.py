@@ -16,7 +16,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +24,7 @@ from unittest.mock import patch
 import torch
 from course_state import load_state
 from exercise_table import all_exercises, exercise_named
+from fitting import by_rows, by_windows, rope_base, turning_by_the_models_base
 from learner_file import load
 from torch import Tensor
 
@@ -34,7 +34,6 @@ from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
 from shared.model.config import ModelConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
-from shared.text.batches import NOT_COUNTED
 
 # These take the same arguments as the shipped functions that runs and chats call.
 AS_THEY_ARE = ("shifted", "bits_per_byte", "decay_groups", "warmup", "warmup_cosine")
@@ -47,7 +46,6 @@ LIKE_QUICK = (
     "this model has QK-norm, and another base of RoPE, as quick has: norm where there are gains, "
     "and call your own `rotate` without naming a base"
 )
-rope_base = ContextVar("rope_base", default=10_000.0)  # of the model that runs at the moment
 
 
 def forward_by(decode: Callable) -> Callable:
@@ -111,43 +109,6 @@ def using(own: Mapping[str, Callable]) -> Iterator[Counter]:
                 for module, attribute in places(exercise_named(name).shipped()):
                     replaced.enter_context(patch.object(module, attribute, called))
         yield calls
-
-
-def by_rows(function: Callable) -> Callable:
-    """A function of logits (V,) on logits (..., V)."""
-
-    def on_each(logits: Tensor, setting: float) -> Tensor:
-        rows = logits.flatten(0, -2) if logits.dim() > 1 else logits.unsqueeze(0)  # (B T, V)
-        return torch.stack([function(row, setting) for row in rows]).view_as(logits)
-
-    return on_each
-
-
-def turning_by_the_models_base(rotate: Callable) -> Callable:
-    """RoPE whose base, unless it is named, is that of the model that runs."""
-
-    @wraps(rotate)
-    def turning(x: Tensor, base: float | None = None) -> Tensor:
-        return rotate(x, rope_base.get() if base is None else base)
-
-    return turning
-
-
-def by_windows(cross_entropy: Callable) -> Callable:
-    """A loss of targets that all count, on windows of which only the replies may count."""
-
-    def over_windows(logits: Tensor, targets: Tensor) -> Tensor:
-        counts = targets != NOT_COUNTED  # (B, T)
-        if counts.all():
-            return cross_entropy(logits, targets)
-        losses = [
-            cross_entropy(logits[row : row + 1, its_own], targets[row : row + 1, its_own])
-            for row, its_own in enumerate(counts)
-            if its_own.any()
-        ]
-        return sum(losses, start=0.0 * logits.sum()) / len(targets)
-
-    return over_windows
 
 
 def counted(name: str, function: Callable, calls: Counter) -> Callable:

@@ -31,7 +31,8 @@ from shared.errors import UserError
 from shared.model.interop import to_transformers
 from shared.model.transformer import Transformer
 from shared.training.loop import train
-from shared.training.run import Run, build_run
+from shared.training.run import Run
+from shared.training.run_building import build_run
 from shared.training.run_config import RunConfig
 from shared.training.sampler import continue_text
 

@@ -26,6 +26,7 @@ from shared.model.transformer import Transformer
 from shared.text.exercise import Exercise, check
 from shared.text.tokenizer_file import Tokenizer
 
+PATIENCE = 8  # batches without anything to learn
 Ask = Callable[[random.Random], Exercise]
 
 
@@ -130,6 +131,22 @@ class Practice:
         rows = side_by_side([attempts[i].prompt for i in kept], [attempts[i].reply for i in kept])
         self.drawn += 1
         return PracticeBatch(rows, pushes[kept], len(attempts), rewards.mean().item())
+
+    def next_to_learn(self) -> PracticeBatch:
+        """The next batch with an advantage in it.
+
+        Raises:
+            UserError: so many in a row had none: all replies of each group are right, or wrong.
+        """
+        for _ in range(PATIENCE):
+            batch = next(self)
+            if len(batch.advantages):
+                return batch
+        raise UserError(
+            f"nothing to learn: in {PATIENCE * self.config.questions} groups of "
+            f"{self.config.samples} replies all were right or all wrong (the last: "
+            f"{batch.right:.0%} right); practise another skill, or train on written replies first"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The position: with it and the model, the next batch is the one that would have come."""

@@ -75,6 +75,7 @@ def _facts(run: Run, outcome: Outcome) -> str:
         ("parameters", f"{run.model.count_parameters():,}"),
         ("layers, width, heads", f"{model.n_layers}, {model.d_model}, {model.n_heads}"),
         ("context", f"{model.context_length} tokens ({run.tokenizer.kind})"),
+        *([("began with", Path(run.config.init).name)] if run.config.init else []),
         ("trained", f"{run.budget.step:,} steps, {outcome.tokens:,} tokens"),
         ("time", f"{outcome.seconds:,.0f} s on {device} in {dtype_name(run.precision.dtype)}"),
         ("system", f"{platform.system()} {platform.machine()}"),

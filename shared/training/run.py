@@ -6,7 +6,7 @@ Promoted by 05_full_run.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from shared.files import remove_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.batches import Batches
-from shared.text.file_tree import OnSkip, ignore_skips
 from shared.text.token_file import Corpus
 from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import Budget, parse_budget
@@ -28,18 +27,12 @@ from shared.training.checkpoint import RUN_FILE, restore_state, save_checkpoint
 from shared.training.checkpoint_folder import list_checkpoints, newest_whole, step_of
 from shared.training.clipping import Clipping
 from shared.training.compiled import compiled_or_eager
+from shared.training.loop import Loss, next_id_loss
 from shared.training.loss import evaluate
-from shared.training.precision import Precision, pick_dtype
-from shared.training.processes import pick_strategy
+from shared.training.precision import Precision
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_log import rewind_metrics
-from shared.training.run_parts import (
-    build_batches,
-    build_optimizers,
-    build_schedule,
-    model_for,
-    read_corpora,
-)
+from shared.training.run_parts import build_schedule
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
 from shared.training.strategy import OneProcess
@@ -62,6 +55,10 @@ class Run:
     precision: Precision
     clipping: Clipping
     strategy: OneProcess
+    loss: Loss = next_id_loss
+    """what a batch is learned by"""
+    beside: Any = None
+    """small weights that train beside frozen ones; has their state, and makes one model of both"""
     save_seconds: float = 0.0
     """what the last saving took"""
     closing_seconds: float = 0.0
@@ -84,6 +81,7 @@ class Run:
             "precision": self.precision,
             "strategy": self.strategy,
             "clipping": self.clipping,
+            "loss": self.loss,
         }
 
     def save(self) -> Path:
@@ -93,7 +91,7 @@ class Run:
         place = save_checkpoint(
             self.folder / "checkpoints",
             self.budget.step,
-            self.strategy.whole(self.model),
+            self.beside.merged() if self.beside else self.strategy.whole(self.model),
             self.tokenizer,
             config,
             self._parts(),
@@ -123,7 +121,8 @@ class Run:
             changes.append("the text of its corpora has changed")
         self._refuse(changes)
         # Building a model draws random numbers, so the generators are restored after it.
-        self.strategy.load(self.model, load_weights(found).state_dict())
+        if not self.beside:
+            self.strategy.load(self.model, load_weights(found).state_dict())
         restore_state(found, self._parts())
         if budget != self.config.budget and self._rate_falls(budget):
             change = f"budget was {budget!r} and is now {self.config.budget!r}"
@@ -198,50 +197,11 @@ class Run:
         return {corpus.name: corpus.manifest["sha256"]["train"] for corpus in self.corpora}
 
     def _parts(self) -> dict[str, object]:
-        return {
+        beside = {"beside": self.beside} if self.beside else {}
+        return beside | {
             "optimizers": [self.strategy.part(optimizer) for optimizer in self.optimizers],
             "batches": self.batches,
             "budget": self.budget,
             "precision": self.precision,
             "clipping": self.clipping,
         }
-
-
-def build_run(
-    config: RunConfig,
-    folder: str | Path,
-    data_folder: str | Path,
-    on_bytes: Callable[[int], None] = lambda count: None,
-    on_skip: OnSkip = ignore_skips,
-) -> Run:
-    """Reads the corpora (or their token files) and builds every part, untrained.
-
-    Text written to token files is told to `on_bytes`, files passed over to `on_skip`.
-
-    Raises:
-        UserError: device, text or sizes are not to be had.
-    """
-    budget, strategy = parse_budget(config.budget), pick_strategy(config)
-    device, budget.clock = strategy.device, strategy.clock
-    with strategy.main_first():
-        tokenizer, corpora = read_corpora(config.data, folder, data_folder, on_bytes, on_skip)
-    config = replace(config, model=model_for(config, tokenizer))
-    torch.manual_seed(config.seed)
-    model = Transformer(config.model).to(device)
-    model.recompute = config.train.recompute
-    precision = Precision(device, strategy.same(pick_dtype(config.precision, device)))
-    model = strategy.wrap(model, precision)
-    return Run(
-        config=config,
-        folder=Path(folder),
-        device=device,
-        tokenizer=tokenizer,
-        corpora=corpora,
-        model=model,
-        optimizers=build_optimizers(model, config.train, precision.dtype),
-        batches=build_batches(corpora, config),
-        budget=budget,
-        precision=precision,
-        clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
-        strategy=strategy,
-    )

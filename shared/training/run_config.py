@@ -132,6 +132,9 @@ class RunConfig:
     """sizes of the transformer"""
     train: TrainConfig = field(default_factory=TrainConfig)
     """how to learn"""
+    init: str | None = None
+    """a trained run or checkpoint to begin with: its weights, sizes and tokenizer; none: random
+    weights"""
     budget: str = "170s"
     """how long to train: such as 90s, 15m, 6h or '2000 steps'"""
     device: str = "auto"

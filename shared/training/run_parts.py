@@ -38,8 +38,12 @@ def read_corpora(
     data_folder: str | Path,
     on_bytes: Callable[[int], None],
     on_skip: OnSkip,
+    given: Tokenizer | None = None,
 ) -> tuple[Tokenizer, list[Corpus]]:
     """The run's tokenizer, its own if it has begun in `folder`, and its text as ids.
+
+    Args:
+        given: the tokenizer of the model that the run begins with.
 
     Raises:
         UserError: a source cannot be read, or two have one name.
@@ -47,7 +51,8 @@ def read_corpora(
     sources = data.all_sources()
     begun = newest_whole(Path(folder) / "checkpoints", lambda line: None)
     own = begun and begun / TOKENIZER_FILE
-    tokenizer = tokenizer_for(data.tokenizer, sources, data_folder, data.valid_fraction, own)
+    name, share = data.tokenizer, data.valid_fraction
+    tokenizer = given or tokenizer_for(name, sources, data_folder, share, own)
     settings = data_folder, tokenizer, data.valid_fraction, on_bytes, on_skip
     corpora = [load_corpus(source, *settings) for source in sources]
     names = [corpus.name for corpus in corpora]

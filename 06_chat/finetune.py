@@ -1,0 +1,123 @@
+"""Trains a finished model further: on replies alone, on pairs, or on a program's yes or no.
+
+python 06_chat/finetune.py --stage sft --from 05_full_run/runs/quick
+python 06_chat/finetune.py --stage sft --from RUN --data messages:chats.jsonl --lora 8
+python 06_chat/finetune.py --stage dpo --from RUN-sft
+python 06_chat/finetune.py --stage practice --from RUN-sft --skill adding --resume
+"""
+
+import math
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from finetune_stages import STAGES, StageOptions, add_lora, config_of, prepare
+
+from shared.chat.adapter_file import save_adapter
+from shared.device import device_label, dtype_name
+from shared.errors import UserError, one_line_errors
+from shared.files import user_path
+from shared.text.drills import SKILLS
+from shared.text.token_file import data_folder
+from shared.training.budget import parse_budget
+from shared.training.checkpoint_folder import find_checkpoint
+from shared.training.run import Run
+from shared.training.run_building import build_run
+from shared.training.run_folder import begin, make_room
+from shared.training.sitting import console, finish, open_log, train_and_log
+
+SCRIPT = "06_chat/finetune.py"
+QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
+DATA = data_folder(QUICK_RUN.parents[1] / "data")
+ADAPTER_FILE = "adapter.safetensors"
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, builds the stage, trains."""
+    options = command_line().parse_args(arguments)
+    base = find_checkpoint(options.base)
+    folder = user_path(options.out) if options.out else beside(base, options.stage)
+    make_room(folder, options.resume, options.fresh, console.print)
+    stage = stage_options(options, base)
+    config = config_of(stage, options.device, options.seed)
+    with console.status("reading the text"):
+        run = build_run(config, folder.resolve(), DATA)
+    if stage.lora:
+        add_lora(run, stage)
+    prepare(run, stage, console.print)
+    if not begin(run, options.resume, console.print):
+        return
+    tell_the_start(run, stage)
+    with open_log(run) as log:
+        stop_after = parse_budget(options.stop_after).total_seconds if options.stop_after else None
+        if train_and_log(run, log, stop_after or math.inf):
+            if stage.lora:
+                save_adapter(run.model, run.folder / ADAPTER_FILE)
+                console.print(f"the adapter alone: {run.folder / ADAPTER_FILE}")
+            finish(run, [SCRIPT, *arguments], log)
+
+
+def command_line() -> ArgumentParser:
+    """What can be asked for."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add = parser.add_argument
+    stages = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
+    add("--stage", choices=STAGES, required=True, help=stages)
+    add("--from", dest="base", default=str(QUICK_RUN), metavar="RUN", help="run or checkpoint")
+    add("--data", action="append", metavar="SPEC", help="sft: what to learn, as in full_run.py")
+    add("--pairs", metavar="FILE", help="dpo: pairs by hand; none: preferences.txt")
+    add("--questions", type=int, default=400, help="dpo: questions for pairs of its own; 0: none")
+    add("--loss", choices=("dpo", "orpo"), default="dpo", help="of pairs")
+    add("--beta", type=float, default=0.1, help="dpo: how near it stays to what it was")
+    add("--skill", action="append", choices=SKILLS, help="dpo, practice: of these; none: of all")
+    add("--samples", type=int, default=16, help="practice: replies to each question")
+    add("--only-passed", action="store_true", help="practice: what was wrong is left alone")
+    add("--text", type=float, default=0.2, help="sft: share of the base's text, not to forget it")
+    add("--lora", type=int, default=0, metavar="RANK", help="train small matrices beside the model")
+    add("--rate", type=float, help="learning rate; none: one that suits the stage")
+    add("--budget", default="5m", help="such as 90s, 5m or '200 steps'")
+    add("--seed", type=int, default=0)
+    add("--device", default="auto", help="cuda, mps or cpu")
+    add("--out", metavar="FOLDER", help="none: beside the base, called BASE-STAGE")
+    add("--resume", action="store_true", help="go on from the newest checkpoint")
+    add("--fresh", action="store_true", help="set an earlier run aside, start anew")
+    add("--stop-after", metavar="9m", help="end this sitting then, to --resume later")
+    return parser
+
+
+def stage_options(options: Namespace, base: Path) -> StageOptions:
+    """The options as what a stage is built from; refuses what does not belong together.
+
+    Raises:
+        UserError: `--data` for a stage that takes none, or a share or rank out of range.
+    """
+    if options.data and options.stage != "sft":
+        raise UserError(f"--data belongs to --stage sft; {options.stage} makes its own questions")
+    if not 0 <= options.text < 1:
+        raise UserError(f"--text is {options.text}; expected a share from 0 to below 1")
+    if options.lora < 0 or options.questions < 0:
+        raise UserError("--lora and --questions must be 0 or more")
+    known = {name: value for name, value in vars(options).items() if name in StageOptions._fields}
+    lists = {"data": tuple(options.data or ()), "skill": tuple(options.skill or SKILLS)}
+    return StageOptions(**(known | lists | {"base": base}))
+
+
+def beside(base: Path, stage: str) -> Path:
+    """The folder of the stage: beside the run of a checkpoint, or beside a published model."""
+    run = base.parents[1] if base.parent.name == "checkpoints" else base
+    return run.with_name(f"{run.name}-{stage}")
+
+
+def tell_the_start(run: Run, stage: StageOptions) -> None:
+    """Prints what is about to be trained."""
+    weights = [p for p in run.model.parameters() if p.requires_grad]
+    trained, every = sum(p.numel() for p in weights), run.model.count_parameters()
+    console.print(
+        f"{stage.stage}: trains {trained:,} of {every:,} weights · {device_label(run.device)} · "
+        f"{dtype_name(run.precision.dtype)} · {run.config.budget}"
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,71 @@
+"""Questions that a finetuning stage asks its model, and the pairs that come of the answers."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from shared.chat.attempts import sample_groups
+from shared.chat.pairs import Pair, own_pairs, read_pairs
+from shared.chat.sampling import SamplingSettings
+from shared.files import atomic_file
+from shared.text.drills import make_exercise
+from shared.text.exercise import Exercise
+from shared.text.transcript import Message
+from shared.training.run import Run
+
+HAND_PAIRS = Path(__file__).with_name("preferences.txt")
+PAIRS_FILE = "pairs.json"
+TRIES = 8  # replies to each question when the model makes pairs of its own
+AT_ONCE = 16  # questions
+WORKING_SHARE = 0.7
+
+
+def asked(skills: Sequence[str], rng: random.Random) -> Exercise:
+    """An exercise of one of the skills, about operands that training may have."""
+    skill = skills[int(rng.random() * len(skills))]
+    working, random_letters = rng.random() < WORKING_SHARE, rng.random() < 0.3
+    wishes = {"held_out": False, "working": working, "random_letters": random_letters}
+    return make_exercise(skill, rng, **wishes)
+
+
+def pairs_of(
+    run: Run,
+    skills: Sequence[str],
+    questions: int,
+    by_hand: str | None,
+    tell: Callable[[str], object],
+) -> list[Pair]:
+    """Pairs by hand, and the model's own: made once, then read from the run's folder.
+
+    Args:
+        questions: how many the model is asked for pairs of its own.
+        by_hand: file of the others; none: `preferences.txt`.
+
+    Raises:
+        UserError: that file is broken or missing.
+    """
+    written = read_pairs(by_hand or HAND_PAIRS)
+    file = run.folder / PAIRS_FILE
+    if not file.is_file():
+        own = sampled_pairs(run, skills, questions)
+        with atomic_file(file) as place:
+            place.write_text(json.dumps(own))
+    own = [
+        Pair([Message(*message) for message in messages], *rest)
+        for messages, *rest in json.loads(file.read_text())
+    ]
+    tell(f"{len(written)} pairs by hand, {len(own)} of its own from {questions} questions")
+    return written + own
+
+
+def sampled_pairs(run: Run, skills: Sequence[str], questions: int) -> list[Pair]:
+    """Of a question's replies one that the verifier takes, and one that it does not."""
+    rng = random.Random(run.config.seed)
+    exercises = [asked(skills, rng) for _ in range(questions)]
+    settings = SamplingSettings(1.0, 0, 1.0, 1.0, 120, run.config.seed)
+    groups = []
+    for first in range(0, questions, AT_ONCE):
+        some = exercises[first : first + AT_ONCE]
+        groups += sample_groups(run.model.eval(), run.tokenizer, some, TRIES, settings)
+    return own_pairs(exercises, groups)

@@ -1,0 +1,203 @@
+"""The stages after the first: what each learns from, and by which loss.
+
+    sft        conversations, replies alone count     the loss of every run
+    dpo        pairs of a better and a worse reply    preference_loss
+    practice   questions, and a program's yes or no   practice_loss
+
+All are runs like any other: the same loop, budgets, checkpoints and resume.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from finetune_questions import asked, pairs_of
+from torch import Tensor
+
+from shared.chat.lora import adapter_state, add_adapters, merged
+from shared.chat.pairs import PairBatches
+from shared.chat.practice import Practice, PracticeBatch, PracticeConfig, practice_loss
+from shared.chat.preferences import PreferenceConfig, preference_loss
+from shared.chat.reply_rows import ReplyRows
+from shared.model.transformer import Transformer
+from shared.text.sources import CONVERSATION_KINDS, Source
+from shared.training.checkpoint import RUN_FILE
+from shared.training.run import Run
+from shared.training.run_config import DataConfig, RunConfig, TrainConfig
+from shared.training.run_parts import build_optimizers
+
+CONVERSATIONS = {"primer", "drills", *CONVERSATION_KINDS}
+QUESTIONS = 16  # groups in a step of practice
+
+
+class Stage(NamedTuple):
+    """What belongs to a stage, whatever is asked of it."""
+
+    about: str
+    rate: float
+    """peak learning rate of AdamW"""
+    rate_beside: float
+    """the same for LoRA"""
+
+
+STAGES = {
+    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3),
+    "dpo": Stage("of two replies the better one becomes likelier", 1e-4, 1e-3),
+    "practice": Stage("what a program takes becomes likelier", 2e-4, 1e-3),
+}
+
+
+class StageOptions(NamedTuple):
+    """What was asked for; see `finetune.py --help`."""
+
+    stage: str
+    base: Path
+    data: tuple[str, ...]
+    pairs: str | None
+    questions: int
+    loss: str
+    beta: float
+    skill: tuple[str, ...]
+    samples: int
+    only_passed: bool
+    text: float
+    lora: int
+    rate: float | None
+    budget: str
+
+
+def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
+    """The run of a stage: it begins with the base, and its text is read like any run's."""
+    stage = STAGES[options.stage]
+    rate = options.rate or (stage.rate_beside if options.lora else stage.rate)
+    return RunConfig(
+        data=DataConfig(sources_of(options), within_documents=options.stage == "sft"),
+        train=TrainConfig(
+            batch_size=8,
+            optimizer="adamw",
+            learning_rate=rate,
+            weight_decay=0.0,
+            recompute=options.stage == "practice",
+            evaluation_windows=50,
+        ),
+        init=str(options.base),
+        budget=options.budget,
+        device=device,
+        precision="auto" if options.stage == "sft" else "float32",
+        seed=seed,
+    )
+
+
+def sources_of(options: StageOptions) -> list[Source]:
+    """What the stage reads: its conversations, and a share of the text that the base has read.
+
+    Stages without text of their own read the base's, to see what they make the model forget.
+    """
+    base = base_text(options.base)
+    specs = options.data or ("primer", "drills")
+    text = options.text if base and options.stage == "sft" else 0.0
+    own = [Source(spec, (1 - text) / len(specs), questions_of(spec)) for spec in specs]
+    if options.stage != "sft":
+        return [*base, Source("primer", 1.0, 0.0)]
+    whole = sum(source.weight for source in base)
+    kept = [replace(source, weight=text * source.weight / whole) for source in base if text]
+    return [*own, *kept]
+
+
+def questions_of(spec: str) -> float:
+    """0 for conversations: replies alone count; 1 for text."""
+    return 0.0 if spec.partition(":")[0] in CONVERSATIONS else 1.0
+
+
+def base_text(base: Path) -> list[Source]:
+    """What the base has read that is no conversation; none is known of a published model."""
+    file = base / RUN_FILE
+    if not file.is_file():
+        return []
+    data = json.loads(file.read_text(encoding="utf-8"))["data"]
+    every = DataConfig(
+        [Source(**each) for each in data["sources"]], data["path"], data["path_weight"]
+    ).all_sources()
+    return [source for source in every if questions_of(source.spec) == 1.0]
+
+
+class Beside:
+    """LoRA in a run: what its checkpoints hold of it, and the one model that they save."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+
+    def merged(self) -> Transformer:
+        """Base and adapters as one plain model."""
+        return merged(self.model)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every A and B."""
+        return adapter_state(self.model)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Puts them back; the base is the one that the run began with."""
+        self.model.load_state_dict(state, strict=False)
+
+
+def add_lora(run: Run, options: StageOptions) -> None:
+    """Gives the run's model adapters, and optimizers for nothing else."""
+    add_adapters(run.model, options.lora, generator=torch.Generator().manual_seed(run.config.seed))
+    run.beside = Beside(run.model)
+    run.optimizers = build_optimizers(run.model, run.config.train, run.precision.dtype)
+
+
+def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> None:
+    """Gives the run the batches and the loss of its stage."""
+    if options.stage == "dpo":
+        reference = deepcopy(run.model).eval().requires_grad_(False)
+        pairs = pairs_of(run, options.skill, options.questions, options.pairs, tell)
+        sizes = run.config.train.batch_size, run.model.config.context_length
+        run.batches = PairBatches(pairs, run.tokenizer, *sizes, run.config.seed)
+        run.loss = partial(loss_of_pairs, reference, PreferenceConfig(options.loss, options.beta))
+    if options.stage == "practice":
+        config = PracticeConfig(QUESTIONS, options.samples, only_passed=options.only_passed)
+        ask = partial(asked, options.skill)
+        run.batches = Tries(Practice(run.model, run.tokenizer, ask, config, run.config.seed))
+        run.loss = loss_of_tries
+
+
+def loss_of_pairs(
+    reference: Transformer, config: PreferenceConfig, model: Transformer, batch: ReplyRows
+) -> Tensor:
+    """`preference_loss` as the loop wants it."""
+    return preference_loss(model, reference, ReplyRows(*batch), config)
+
+
+class Tries:
+    """Batches of practice as plain tensors: ids and marks (B, T), advantages (B,), tried ()."""
+
+    def __init__(self, practice: Practice) -> None:
+        self.practice = practice
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, ...]:
+        batch = self.practice.next_to_learn()
+        return *batch.rows, batch.advantages, torch.tensor(batch.tried)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the questions."""
+        return self.practice.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.practice.load_state_dict(state)
+
+
+def loss_of_tries(model: Transformer, batch: tuple[Tensor, ...]) -> Tensor:
+    """`practice_loss` as the loop wants it."""
+    ids, replies, advantages, tried = batch
+    rows = ReplyRows(ids, replies)
+    return practice_loss(model, PracticeBatch(rows, advantages, int(tried), right=0.0))

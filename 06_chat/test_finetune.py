@@ -1,0 +1,188 @@
+"""Stages after the first: each trains, resumes to the same weights, and refuses by name."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import finetune
+import finetune_stages
+import pytest
+import torch
+from finetune_questions import PAIRS_FILE
+from finetune_stages import config_of
+
+from shared.chat.adapter_file import load_adapter
+from shared.chat.practice import Practice
+from shared.errors import UserError
+from shared.model.config import ModelConfig
+from shared.text.sources import Source
+from shared.training import run_log, sitting
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
+from shared.training.live_progress import LiveProgress
+from shared.training.run_building import build_run
+from shared.training.run_config import DataConfig, RunConfig, TrainConfig
+from shared.training.run_folder import begin
+from shared.training.sitting import open_log, train_and_log
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STAGES = {
+    "sft": ("--data", "primer"),
+    "sft with LoRA": ("--data", "primer", "--lora", "2"),
+    "dpo": ("--questions", "4", "--skill", "repeating", "--loss", "orpo"),
+    "practice": ("--skill", "repeating", "--samples", "4"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Token files that the tests here share."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def base(data, tmp_path_factory) -> Path:
+    """A run that has learned little more than how a line ends."""
+    folder = tmp_path_factory.mktemp("runs") / "base"
+    text = folder.with_name("text.txt")
+    text.write_text("".join(f"the {n}th line of it is short\n" for n in range(900)))
+    sources = [Source("primer"), Source(f"text:{text}", 0.5)]
+    config = RunConfig(
+        DataConfig(sources, valid_fraction=0.1),
+        ModelConfig(context_length=128, n_layers=1, d_model=32, n_heads=2),
+        train=TrainConfig(batch_size=8, evaluations=1),
+        budget="90 steps",
+        device="cpu",
+        precision="float32",
+    )
+    run = build_run(config, folder, data)
+    begin(run, resume=False)
+    with open_log(run) as log:
+        train_and_log(run, log)
+    return folder
+
+
+@pytest.fixture
+def tune(base, data, tmp_path, monkeypatch):
+    """Calls the script for a stage; returns the folder it wrote."""
+    monkeypatch.setattr(finetune, "DATA", data)
+    monkeypatch.setattr(sitting, "measured_peak", lambda run: None)
+    monkeypatch.setattr(finetune, "config_of", lambda *given: looking_once(config_of(*given)))
+    takes_every_other = partial(Practice, judge=lambda exercise, reply: len(reply) % 2 == 0)
+    monkeypatch.setattr(finetune_stages, "Practice", takes_every_other)
+
+    def call(stage: str, *more: str, out: str = "out", steps: int = 6) -> Path:
+        command = ["--stage", stage.split()[0], "--from", str(base)]
+        command += [*STAGES.get(stage, ()), "--device", "cpu", "--budget", f"{steps} steps"]
+        finetune.main([*command, "--out", str(tmp_path / out), *more])
+        return tmp_path / out
+
+    return call
+
+
+def looking_once(config: RunConfig) -> RunConfig:
+    """The same run, with little time spent on looking at it."""
+    return replace(config, train=replace(config.train, evaluations=1, evaluation_windows=2))
+
+
+def weights_of(folder: Path) -> bytes:
+    return (list_checkpoints(folder / "checkpoints")[-1] / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_moves_the_model_and_resumes_to_the_same_weights(stage, tune, base, monkeypatch):
+    whole = tune(stage, out="whole")
+    assert weights_of(whole) != weights_of(base)
+    assert "| began with | step-0000090 |" in (whole / "card.md").read_text()
+
+    def stop_after_3(self, record):
+        if record.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveProgress, "show", stop_after_3)
+        tune(stage, out="parts")
+    assert not (whole.with_name("parts") / "card.md").exists()
+    parts = tune(stage, "--resume", out="parts")
+    assert weights_of(parts) == weights_of(whole)
+    losses = [[e["loss"] for e in run_log.read_metrics(f) if "loss" in e] for f in (whole, parts)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+    if "LoRA" in stage:  # base and adapter are the model that was saved
+        ids = torch.arange(40, 60).unsqueeze(0)
+        model, _ = load_model(find_checkpoint(base))
+        load_adapter(model, parts / "adapter.safetensors")
+        both, _ = load_model(find_checkpoint(whole))
+        assert torch.allclose(model(ids), both(ids), atol=1e-5)
+
+
+def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
+    options = finetune.command_line().parse_args(["--stage", "sft", "--text", "0.25"])
+    stage = finetune.stage_options(options, find_checkpoint(base))
+    found = {
+        s.spec.partition(":")[0]: (s.weight, s.questions) for s in finetune_stages.sources_of(stage)
+    }
+    assert found == {"primer": (0.375, 0), "drills": (0.375, 0), "text": (0.25, 1)}
+    alone = finetune_stages.sources_of(stage._replace(text=0.0))
+    assert {source.spec for source in alone} == {"primer", "drills"}
+
+
+def test_conversations_do_not_see_each_other_in_sft(tune):
+    model, tokenizer = load_model(find_checkpoint(tune("sft", steps=1)))
+    assert model.config.document_start == tokenizer.end_of_text
+
+
+def test_pairs_of_the_models_own_are_made_once(tune, capsys):
+    folder = tune("dpo", steps=1)
+    made = (folder / PAIRS_FILE).read_bytes()
+    assert "60 pairs by hand" in capsys.readouterr().out
+    tune("dpo", "--resume", steps=1)
+    assert (folder / PAIRS_FILE).read_bytes() == made
+
+
+def test_practice_without_any_right_reply_says_so_and_has_changed_nothing(tune, monkeypatch):
+    monkeypatch.setattr(finetune_stages, "Practice", partial(Practice, judge=lambda *_: False))
+    with pytest.raises(UserError, match=r"nothing to learn: in 128 groups of 2.*0% right"):
+        tune("practice", "--samples", "2")
+
+
+def test_a_stage_stands_beside_its_base(base):
+    checkpoint = find_checkpoint(base)
+    assert finetune.beside(checkpoint, "sft") == base.with_name("base-sft")
+    assert finetune.beside(Path("models/night"), "dpo") == Path("models/night-dpo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--from", "/nowhere"), "no checkpoint in /nowhere"),
+        (("--data", "messages:/nowhere.jsonl"), "nowhere.jsonl"),
+        (("--text", "1.5"), "--text is 1.5"),
+        (("--lora", "-1"), "--lora"),
+        (("--stage", "dpo"), "--data belongs to --stage sft"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments, said, tune):
+    with pytest.raises(UserError, match=said):
+        tune("sft", *arguments)
+
+
+def test_a_missing_file_of_pairs_is_refused(tune):
+    with pytest.raises(UserError, match="cannot read pairs from /nowhere"):
+        tune("dpo", "--pairs", "/nowhere.txt")
+
+
+def test_an_empty_file_of_conversations_is_refused(tune, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"none\.jsonl"):
+        tune("sft", "--data", f"messages:{tmp_path / 'none.jsonl'}")
+
+
+def test_a_model_whose_tokenizer_is_another_one_is_refused(tune, base, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(find_checkpoint(base), other)
+    (other / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="tokenizer"):
+        tune("sft", "--from", str(other))
