@@ -3,6 +3,7 @@
 python 06_chat/chat.py
 python 06_chat/chat.py --mine                  # on your own functions
 python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
+python 06_chat/chat.py --adapter RUN-sft/adapter.safetensors
 printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from shared.chat.adapter_file import with_adapter
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
@@ -46,6 +48,7 @@ def main(arguments: list[str]) -> None:
         description="A chat in the terminal with a trained model.", allow_abbrev=False
     )
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings)
@@ -57,6 +60,7 @@ def main(arguments: list[str]) -> None:
     )
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, pick_device(options.device))
+    model = with_adapter(model, options.adapter)
     session = ChatSession(model, tokenizer, settings)
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")

@@ -1,5 +1,6 @@
 """Stages after the first: each trains, resumes to the same weights, and refuses by name."""
 
+import io
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import chat
 import finetune
 import finetune_stages
 import pytest
@@ -14,7 +16,7 @@ import torch
 from finetune_questions import PAIRS_FILE
 from finetune_stages import config_of
 
-from shared.chat.adapter_file import load_adapter
+from shared.chat.adapter_file import with_adapter
 from shared.chat.practice import Practice
 from shared.errors import UserError
 from shared.model.config import ModelConfig
@@ -113,9 +115,18 @@ def test_a_stage_moves_the_model_and_resumes_to_the_same_weights(stage, tune, ba
     if "LoRA" in stage:  # base and adapter are the model that was saved
         ids = torch.arange(40, 60).unsqueeze(0)
         model, _ = load_model(find_checkpoint(base))
-        load_adapter(model, parts / "adapter.safetensors")
+        model = with_adapter(model, parts / "adapter.safetensors")
         both, _ = load_model(find_checkpoint(whole))
         assert torch.allclose(model(ids), both(ids), atol=1e-5)
+
+
+def test_a_chat_takes_an_adapter_and_refuses_one_of_another_base(tune, base, capsys, monkeypatch):
+    adapter = str(tune("sft with LoRA", steps=1) / "adapter.safetensors")
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    chat.main(["--checkpoint", str(base), "--adapter", adapter, "--max_new_bytes", "5"])
+    assert "user: hello\nassistant:" in capsys.readouterr().out
+    with pytest.raises(UserError, match="was trained beside another model"):
+        chat.main(["--checkpoint", str(tune("sft", steps=1, out="other")), "--adapter", adapter])
 
 
 def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):

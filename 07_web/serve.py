@@ -37,6 +37,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from waitress.server import create_server
 from web_app import create_app
 
+from shared.chat.adapter_file import with_adapter
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
@@ -63,6 +64,7 @@ def main(arguments: list[str]) -> None:
     device = pick_device(options.device)
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, device)
+    model = with_adapter(model, options.adapter)
     app = create_app(
         model,
         tokenizer,
@@ -88,6 +90,7 @@ def command_line() -> ArgumentParser:
         description="Serves the chat page for a trained model.", allow_abbrev=False
     )
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
+    parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")

@@ -15,9 +15,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.chat.lora import MARK, adapted_layers, adapter_state, attach, base_state, linear_layers
+from shared.chat.lora import (
+    MARK,
+    adapted_layers,
+    adapter_state,
+    attach,
+    base_state,
+    linear_layers,
+    merged,
+)
 from shared.errors import UserError
-from shared.files import atomic_file
+from shared.files import atomic_file, user_path
 from shared.model.transformer import Transformer
 
 
@@ -76,6 +84,18 @@ def load_adapter(model: Transformer, path: str | Path) -> None:
     for name in sorted({name.partition(MARK)[0] for name in found.tensors}):
         attach(model.get_submodule(name), found.rank, found.alpha)
     model.load_state_dict(found.tensors, strict=False)
+
+
+def with_adapter(model: Transformer, path: str | Path | None) -> Transformer:
+    """The model that base and adapter make together, in evaluation mode; none: the base itself.
+
+    Raises:
+        UserError: see `load_adapter`.
+    """
+    if path is None:
+        return model
+    load_adapter(model, user_path(path))
+    return merged(model).eval()
 
 
 def read_adapter(path: str | Path) -> AdapterFile:
