@@ -109,6 +109,7 @@ TABLE = {
     "chat.pairs": 6,
     "chat.preferences": 6,
     "chat.practice": 6,
+    "chat.candidates": 6,
 }
 ROOMS = ["", "text", "model", "training", "chat"]
 LOOKS_AHEAD = {

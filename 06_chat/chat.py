@@ -4,6 +4,7 @@ python 06_chat/chat.py
 python 06_chat/chat.py --mine                  # on your own functions
 python 06_chat/chat.py --checkpoint RUN --temperature 0.5 --seed 1
 python 06_chat/chat.py --adapter RUN-sft/adapter.safetensors
+python 06_chat/chat.py --think --candidates 8 --pick vote
 printf 'hello\\nwhat are you?\\n' | python 06_chat/chat.py
 """
 
@@ -11,18 +12,21 @@ import runpy
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from shared.chat.adapter_file import with_adapter
+from shared.chat.candidates import Pick, by_vote, draw_candidates, pick_named
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
+from shared.text.drills import SHOW_WORKING
 from shared.text.tokenizer import to_bytes
-from shared.text.transcript import render
+from shared.text.transcript import Message, render
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
 
@@ -50,6 +54,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
+    parser.add_argument("--think", action="store_true", help="ask for the working, too")
+    parser.add_argument("--candidates", type=int, default=1, help="replies to choose from")
+    parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
@@ -62,13 +69,26 @@ def main(arguments: list[str]) -> None:
     model, tokenizer = load_model(checkpoint, pick_device(options.device))
     model = with_adapter(model, options.adapter)
     session = ChatSession(model, tokenizer, settings)
+    if options.think:
+        session.set_system(SHOW_WORKING)
+    choice = Choice(options.candidates, pick_named(options.pick))
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
     with steady_generation(model):
-        talk(session)
+        talk(session, choice)
 
 
-def talk(session: ChatSession) -> None:
+class Choice(NamedTuple):
+    """How a reply is chosen: one is written as it comes, several are drawn and one is picked."""
+
+    count: int
+    pick: Pick
+
+
+ONE = Choice(1, by_vote)
+
+
+def talk(session: ChatSession, choice: Choice = ONE) -> None:
     """Reads lines and answers them: `/` begins a command, anything else is a message."""
     terminal = sys.stdin.isatty()
     while True:
@@ -87,14 +107,17 @@ def talk(session: ChatSession) -> None:
             if line.startswith("/"):
                 print(command(session, line))
             else:
-                answer(session, line)
+                answer(session, line, choice)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
 
 
-def answer(session: ChatSession, line: str) -> None:
+def answer(session: ChatSession, line: str, choice: Choice = ONE) -> None:
     """Prints the reply as it is written; Ctrl-C ends it and keeps what was said."""
     print("assistant: ", end="", flush=True)
+    if choice.count != 1:
+        print(chosen(session, line, choice), flush=True)
+        return
     pieces = session.say(line)
     try:
         for piece in pieces:
@@ -103,6 +126,16 @@ def answer(session: ChatSession, line: str) -> None:
         pieces.close()
         print(" [stopped]", end="")
     print(flush=True)
+
+
+def chosen(session: ChatSession, line: str, choice: Choice) -> str:
+    """Draws several replies, keeps one, and says how many gave its answer."""
+    asked = [*session.messages, Message("user", line)]
+    drawn = draw_candidates(session.model, session.tokenizer, asked, choice.count, session.settings)
+    best = drawn[choice.pick(asked, drawn)]
+    session.messages = [*asked, Message("assistant", best.reply.text)]
+    agreed = sum(each.answer == best.answer for each in drawn)
+    return f"{best.reply.text}   [{agreed} of {len(drawn)} say so]"
 
 
 def command(session: ChatSession, line: str) -> str:
