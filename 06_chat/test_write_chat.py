@@ -5,22 +5,30 @@ same tests with the learner's. Whoever is still writing: what stands here tells 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from judging import Answer, Draw, grades
 from refusing import Refused
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.chat import sampling
+from shared.chat.batch_generation import Reply
+from shared.chat.candidates import Candidate, by_vote
 from shared.chat.generation import stream_ids
 from shared.chat.kv_cache import KVCache, LayerKV
+from shared.chat.lora import attach
+from shared.chat.practice import advantages
+from shared.chat.preferences import dpo_loss as shipped_dpo_loss
 from shared.chat.sampling import SamplingSettings, keep_top_k, keep_top_p
 from shared.chat.session import _Visible
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
-from shared.text.transcript import STOPS
+from shared.text.replies import in_replies
+from shared.text.tokenizer import END_OF_TEXT
+from shared.text.transcript import STOPS, Message, render
 
 CPU = torch.device("cpu")
 
@@ -102,6 +110,62 @@ def test_half_a_mark_is_held_back_and_a_whole_one_ends_the_reply(answer: Answer,
     answer.gives((f"{said}\n{first[1:-1]}s", False), f"{said}\n{first[1:-1]}s")
 
 
+@grades("reply_mask")
+def test_the_assistants_words_and_their_end_count(answer: Answer, draw: Draw):
+    words = ["hi", "größer?", "a b", "Yes."]
+    pairs = [("user", "assistant"), ("assistant", "user"), ("assistant", "assistant")]
+    for first, last in pairs:
+        messages = [Message("system", "Be brief."), Message(first, draw.random.choice(words))]
+        messages.append(Message(last, draw.random.choice(words)))
+        expected = []
+        for role, content in messages:
+            counts = role == "assistant"
+            expected += [False] * len(f"{role}:".encode())
+            expected += [counts] * len(f" {content}\n".encode())
+        answer.gives([*expected, last == "assistant"], messages)
+
+
+@grades("lora")
+def test_a_small_change_is_added_to_the_layers_answer(answer: Answer, draw: Draw):
+    wide, out, rank = draw.whole(6, 7), draw.whole(4, 5), draw.whole(2, 3)
+    x, weight = draw.normal(2, 3, wide), draw.normal(out, wide)
+    a, b, alpha = draw.normal(rank, wide), draw.normal(out, rank), draw.between(4, 9)
+    expected = torch.einsum(
+        "bti,oi->bto", x, weight + alpha / rank * torch.einsum("or,ri->oi", b, a)
+    )
+    answer.gives(expected, x, weight, a, b, alpha)
+
+
+@grades("dpo_loss")
+def test_the_margin_is_measured_from_what_the_model_was(answer: Answer, draw: Draw):
+    policy, reference = 4 * draw.normal(2, 2, 5) - 20
+    beta = draw.between(0.2, 0.6)
+    losses = []
+    for n in range(5):
+        gains = [float(policy[row, n] - reference[row, n]) for row in (0, 1)]
+        losses.append(math.log1p(math.exp(-beta * (gains[0] - gains[1]))))
+    answer.gives(torch.tensor(sum(losses) / 5), policy, reference, beta)
+
+
+@grades("advantages")
+def test_a_reply_is_pushed_by_what_it_was_better_than_its_group(answer: Answer, draw: Draw):
+    rewards = torch.tensor([[1.0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0], [0] * 6])
+    rewards = rewards[draw.random.sample(range(3), k=3)]
+    expected = torch.tensor([[float(r - sum(row) / 6) for r in row] for row in rewards.tolist()])
+    answer.gives(expected, rewards)
+
+
+@grades("vote")
+def test_the_commonest_answer_wins_and_a_tie_goes_to_the_likelier(answer: Answer, draw: Draw):
+    right, wrong, rare = (str(n) for n in draw.random.sample(range(10, 99), k=3))
+    answers, likely = (
+        [right, wrong, right, rare, wrong, right],
+        [-0.9, -0.1, -0.6, -0.7, -0.5, -0.8],
+    )
+    answer.gives(2, answers, likely)
+    answer.gives(1, answers[:5], likely[:5])
+
+
 class Counted(Transformer):
     """A small model that counts the positions it reads, its weights large enough to matter."""
 
@@ -145,7 +209,35 @@ def shipped_visible(text: str) -> tuple[str, bool]:
     return shown.add(text), shown.stopped
 
 
+def shipped_reply_mask(messages: list[Message]) -> list[bool]:
+    """The shipped mask of the rendered text, its end included."""
+    return in_replies(render(messages).encode() + bytes([END_OF_TEXT])).tolist()
+
+
+def shipped_lora(x: Tensor, weight: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
+    """The shipped layer, filled with these numbers."""
+    layer = nn.Linear(weight.shape[1], len(weight), bias=False)
+    attach(layer, len(A), alpha)
+    layer.weight.data, layer.adapter.A.data, layer.adapter.B.data = weight, A, B
+    return layer(x).detach()
+
+
+def shipped_advantages(rewards: Tensor) -> Tensor:
+    """The shipped rule, with the mean taken away."""
+    return advantages(rewards)
+
+
+def shipped_vote(answers: list[str], log_probabilities: list[float]) -> int:
+    """The shipped rule on replies that are answers alone."""
+    given = zip(answers, log_probabilities, strict=True)
+    return by_vote([], [Candidate(Reply(text, "stop"), p) for text, p in given])
+
+
 ADAPTERS = {
+    "reply_mask": shipped_reply_mask,
+    "lora": shipped_lora,
+    "advantages": shipped_advantages,
+    "vote": shipped_vote,
     "next_token": shipped_next_token,
     "extend": shipped_extend,
     "generate": shipped_generate,
@@ -214,7 +306,83 @@ def cut_at(
     return text[: len(text) - max(tails, default=0)] if held else text, False
 
 
+def masked(
+    messages: list[Message], roles: tuple[str, ...], unit=str.encode, end=None
+) -> list[bool]:
+    """The mask with other roles, counted in other units, or with another end."""
+    mask = []
+    for role, content in messages:
+        mask += [False] * len(f"{role}:") + [role in roles] * len(unit(f" {content}\n"))
+    return [*mask, messages[-1].role in roles if end is None else end]
+
+
+def likeliest_of(counts: Callable[[Counter, str], int]) -> Callable:
+    """A vote that counts otherwise."""
+
+    def vote(answers: list[str], likely: list[float]) -> int:
+        votes = Counter(answers)
+        return max(range(len(answers)), key=lambda n: (counts(votes, answers[n]), likely[n]))
+
+    return vote
+
+
 MISTAKES = {
+    "reply_mask": {
+        "questions count, too: only what the assistant says has to be learned": lambda messages: (
+            masked(messages, ("user", "assistant"))
+        ),
+        "characters are counted, and ids are bytes": lambda messages: masked(
+            messages, ("assistant",), unit=str
+        ),
+        "the end never counts: a model that is not asked for it never learns to stop": (
+            lambda messages: masked(messages, ("assistant",), end=False)
+        ),
+        "the end always counts: where the user spoke last there is no reply to end": (
+            lambda messages: masked(messages, ("assistant",), end=True)
+        ),
+    },
+    "lora": {
+        "alpha, not alpha / r": lambda x, w, a, b, alpha: shipped_lora(x, w, a, b, alpha * len(a)),
+        "the whole is multiplied by alpha / r: only the change is": lambda x, w, a, b, alpha: (
+            shipped_lora(x, w, a, b, len(a)) * alpha / len(a)
+        ),
+        "the layer's own answer is missing": lambda x, w, a, b, alpha: shipped_lora(
+            x, 0 * w, a, b, alpha
+        ),
+        "the change is missing": lambda x, w, a, b, alpha: shipped_lora(x, w, a, b, 0.0),
+    },
+    "dpo_loss": {
+        "without the reference: only what the model has changed counts": lambda p, q, beta: (
+            shipped_dpo_loss(p, 0 * q, beta)
+        ),
+        "chosen and rejected are swapped": lambda p, q, beta: shipped_dpo_loss(
+            p.flip(0), q.flip(0), beta
+        ),
+        "beta is missing": lambda p, q, beta: shipped_dpo_loss(p, q, 1.0),
+        "the sign is wrong: a loss of -log sigmoid is above 0": lambda p, q, beta: (
+            -shipped_dpo_loss(p, q, beta)
+        ),
+        "a sum over the pairs: it must be their mean": lambda p, q, beta: (
+            shipped_dpo_loss(p, q, beta) * p.shape[1]
+        ),
+    },
+    "advantages": {
+        "the mean is over all questions: each group has its own": lambda r: r - r.mean(),
+        "the mean is over the questions, not over a question's replies": lambda r: (
+            r - r.mean(dim=0, keepdim=True)
+        ),
+        "nothing is taken away: where all are right there is nothing to learn": lambda r: r,
+        "divided by the spread, too: then rare and frequent success push alike": lambda r: (
+            (r - r.mean(dim=1, keepdim=True)) / (r.std(dim=1, keepdim=True) + 1e-6)
+        ),
+    },
+    "vote": {
+        "the likeliest reply: what is commonest is asked for first": likeliest_of(lambda *_: 0),
+        "the rarest answer": likeliest_of(lambda votes, answer: -votes[answer]),
+        "the first of the commonest, not the likeliest of them": lambda answers, likely: (
+            answers.index(Counter(answers).most_common(1)[0][0])
+        ),
+    },
     "next_token": {
         "multiplied by the temperature: it divides": lambda z, t, g: shipped_next_token(
             z, 1 / t if t else 0.0, g

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared.chat.kv_cache import KVCache, LayerKV
 from shared.model.transformer import Transformer
-from shared.text.transcript import STOPS
+from shared.text.transcript import STOPS, Message
 
 
 def next_token(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
@@ -98,5 +98,67 @@ def visible(text: str) -> tuple[str, bool]:
     ('Hello', True)
     >>> visible(" Hello\\nuse"), visible(" Hello\\nuseful")
     (('Hello', False), ('Hello\\nuseful', False))
+    """
+    raise NotImplementedError
+
+
+def reply_mask(messages: list[Message]) -> list[bool]:
+    """Which bytes of a conversation the assistant has to learn.
+
+    The bytes are those of "role: content\\n" for each message, and one byte more that ends the
+    conversation. The assistant's words count, with the space before them and the newline behind;
+    the last byte counts if the assistant spoke last. Role and colon never do.
+
+    >>> mask = reply_mask([Message("user", "hi"), Message("assistant", "Yo")])
+    >>> len(mask), sum(mask), mask.index(True)                # " Yo", newline, end
+    (24, 5, 19)
+    """
+    raise NotImplementedError
+
+
+def lora(x: Tensor, weight: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
+    """A linear layer with a small change beside it: x W' + (x A') B' alpha / r.
+
+    x (B, T, in), weight (out, in), A (r, in), B (out, r) -> (B, T, out).
+
+    >>> weight, A, B = torch.tensor([[1.0, 1], [4, 3]]), torch.tensor([[1, 2.5]]), torch.ones(2, 1)
+    >>> lora(torch.tensor([[[1.0, 0.0]]]), weight, A, B, alpha=3.0)
+    tensor([[[4., 7.]]])
+    """
+    raise NotImplementedError
+
+
+def dpo_loss(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """Mean over pairs of -log sigmoid(beta · margin).
+
+    Both (2, pairs): log-probabilities of whole replies, the chosen ones, then the rejected ones;
+    by the model, and by what it was at first. The margin is how much more the chosen reply has
+    gained than the rejected one.
+
+    >>> dpo_loss(torch.tensor([[-10.0], [-12.0]]), torch.tensor([[-11.0], [-11.0]]), beta=0.1)
+    tensor(0.5981)
+    """
+    raise NotImplementedError
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """What each reply is pushed by: its reward, less what is usual in its group.
+
+    (G, k) -> (G, k): G questions, k replies to each.
+
+    >>> advantages(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]]))
+    tensor([[ 0.7500, -0.2500, -0.2500, -0.2500],
+            [ 0.0000,  0.0000,  0.0000,  0.0000]])
+    """
+    raise NotImplementedError
+
+
+def vote(answers: list[str], log_probabilities: list[float]) -> int:
+    """The place of the reply to give: the likeliest of those with the commonest answer.
+
+    If two answers are equally common, the likelier reply decides.
+
+    >>> vote(["4", "5", "4"], [-0.9, -0.1, -0.5])
+    2
     """
     raise NotImplementedError
