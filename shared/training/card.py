@@ -62,6 +62,8 @@ LIMITS = (
     "Use it to learn how language models work."
 )
 
+LEARNED = {1.0: "all", 0.0: "replies alone"}
+
 CUT = (
     " This corpus is large: only the first figure is of all its validation text, the others are "
     "of its first MB, with the first 4 MB of training text for those that learn from it."
@@ -92,8 +94,10 @@ def _data(run: Run) -> str:
         manifest = corpus.manifest
         sizes = [f"{manifest['bytes'][split]:,}" for split in ("train", "validation")]
         digest = manifest["sha256"]["train"][:16]
-        rows.append((corpus.name, f"{corpus.source.weight:g}", *sizes, f"`{digest}`"))
-    return _table(("corpus", "weight", "training bytes", "validation bytes", "sha256"), rows)
+        learned = LEARNED.get(corpus.source.questions, "replies, some questions")
+        rows.append((corpus.name, f"{corpus.source.weight:g}", learned, *sizes, f"`{digest}`"))
+    head = ("corpus", "weight", "learned", "training bytes", "validation bytes", "sha256")
+    return _table(head, rows)
 
 
 def _validation(outcome: Outcome) -> str:
