@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
     tell_long_conversations(run)
     with open_log(run) as log:
         if train_and_log(run, log, stop_after):
-            finish(run, [SCRIPT, *arguments], log)
+            finish(run, SCRIPT, arguments, log)
 
 
 def prepare_batch(config: RunConfig, folder: Path) -> RunConfig:

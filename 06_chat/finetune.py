@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
             if stage.lora:
                 save_adapter(run.model, run.folder / ADAPTER_FILE)
                 console.print(f"the adapter alone: {run.folder / ADAPTER_FILE}")
-            finish(run, [SCRIPT, *arguments], log)
+            finish(run, SCRIPT, arguments, log)
 
 
 def command_line() -> ArgumentParser:

@@ -39,6 +39,9 @@ STAGES = {
 }
 
 
+LONG = ("sft", "dpo")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Token files that the tests here share."""
@@ -94,11 +97,15 @@ def weights_of(folder: Path) -> bytes:
     return (list_checkpoints(folder / "checkpoints")[-1] / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in STAGES]
+)
 def test_a_stage_moves_the_model_and_resumes_to_the_same_weights(stage, tune, base, monkeypatch):
     whole = tune(stage, out="whole")
     assert weights_of(whole) != weights_of(base)
-    assert "| began with | step-0000090 |" in (whole / "card.md").read_text()
+    card = (whole / "card.md").read_text()
+    assert "| began with | step-0000090 |" in card
+    assert "| command | `python 06_chat/finetune.py --stage" in card
 
     def stop_after_3(self, record):
         if record.step == 3:

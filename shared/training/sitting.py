@@ -162,11 +162,12 @@ def note_if_best(run: Run, saved: Path, validation: dict[str, float]) -> None:
         note_best(saved.parent, saved.name, sum(validation.values()) / len(validation))
 
 
-def finish(run: Run, arguments: Sequence[str], log: Log) -> None:
+def finish(run: Run, script: str, arguments: Sequence[str], log: Log) -> None:
     """Validates on everything, draws the curves, writes the card.
 
     Args:
-        arguments: script and arguments of the command that trained.
+        script: what trained it, as it is called from the repository's top.
+        arguments: what it was asked for.
     """
     losses = run.validation_losses()
     log({"step": run.budget.step, "validation": mean_bits(run.corpora, losses)})
@@ -179,7 +180,7 @@ def finish(run: Run, arguments: Sequence[str], log: Log) -> None:
     with console.status("the same text, guessed by counting and by xz"):
         scores = score_corpora(run.tokenizer, run.corpora, losses)
     tokens = settings.batch_size * settings.accumulation * run.config.model.context_length
-    command = shlex.join(["python", *without_folders(arguments)])
+    command = shlex.join(["python", script, *without_folders(arguments)])
     outcome = Outcome(command, scores, run.budget.step * tokens, seconds, samples)
     card = write_card(run, outcome)
     for one in scores:
