@@ -7,7 +7,6 @@ python 05_full_run/full_run.py --plan
 python 05_full_run/full_run.py --config quick --mine    # on your own functions
 """
 
-import math
 import runpy
 import sys
 from collections import Counter
@@ -22,14 +21,13 @@ from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.text.token_file import data_folder, document_lengths
-from shared.training.budget import parse_budget
 from shared.training.processes import count_processes, is_main, lost_processes
 from shared.training.run import Run
 from shared.training.run_building import build_run
 from shared.training.run_config import RunConfig
 from shared.training.run_folder import begin, make_room
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
-from shared.training.sitting import console, finish, open_log, train_and_log
+from shared.training.sitting import console, finish, open_log, sitting_seconds, train_and_log
 from shared.training.trackers import require_package
 
 HERE = Path(__file__).resolve().parent
@@ -141,18 +139,6 @@ def command_line() -> ArgumentParser:
     )
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     return parser
-
-
-def sitting_seconds(text: str | None) -> float:
-    """Seconds in a `--stop-after`; none: no end.
-
-    Raises:
-        UserError: not a time.
-    """
-    seconds = math.inf if text is None else parse_budget(text).total_seconds
-    if seconds is None:
-        raise UserError(f"--stop-after {text!r}: expected a time, such as '90s', '9m' or '2h'")
-    return seconds
 
 
 def config_of(path: Path, arguments: list[str]) -> RunConfig:

@@ -6,7 +6,6 @@ python 06_chat/finetune.py --stage dpo --from RUN-sft
 python 06_chat/finetune.py --stage practice --from RUN-sft --skill adding --resume
 """
 
-import math
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -19,12 +18,11 @@ from shared.errors import UserError, one_line_errors
 from shared.files import user_path
 from shared.text.drills import SKILLS
 from shared.text.token_file import data_folder
-from shared.training.budget import parse_budget
 from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run import Run
 from shared.training.run_building import build_run
 from shared.training.run_folder import begin, make_room
-from shared.training.sitting import console, finish, open_log, train_and_log
+from shared.training.sitting import console, finish, open_log, sitting_seconds, train_and_log
 
 SCRIPT = "06_chat/finetune.py"
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
@@ -35,6 +33,7 @@ ADAPTER_FILE = "adapter.safetensors"
 def main(arguments: list[str]) -> None:
     """Parses the command line, builds the stage, trains."""
     options = command_line().parse_args(arguments)
+    stop_after = sitting_seconds(options.stop_after)
     base = find_checkpoint(options.base)
     folder = user_path(options.out) if options.out else beside(base, options.stage)
     make_room(folder, options.resume, options.fresh, console.print)
@@ -49,8 +48,7 @@ def main(arguments: list[str]) -> None:
         return
     tell_the_start(run, stage)
     with open_log(run) as log:
-        stop_after = parse_budget(options.stop_after).total_seconds if options.stop_after else None
-        if train_and_log(run, log, stop_after or math.inf):
+        if train_and_log(run, log, stop_after):
             if stage.lora:
                 save_adapter(run.model, run.folder / ADAPTER_FILE)
                 console.print(f"the adapter alone: {run.folder / ADAPTER_FILE}")

@@ -179,6 +179,7 @@ def test_a_stage_stands_beside_its_base(base):
         (("--data", "messages:/nowhere.jsonl"), "nowhere.jsonl"),
         (("--text", "1.5"), "--text is 1.5"),
         (("--lora", "-1"), "--lora"),
+        (("--stop-after", "200 steps"), "--stop-after '200 steps': expected a time"),
         (("--stage", "dpo"), "--data belongs to --stage sft"),
     ],
 )

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from shared.errors import UserError
 from shared.privacy import without_folders
+from shared.training.budget import parse_budget
 from shared.training.card import Outcome, write_card
 from shared.training.checkpoint_folder import list_checkpoints, note_best
 from shared.training.live_progress import live_progress, measured_peak
@@ -57,6 +58,18 @@ def open_log(run: Run) -> Iterator[Log]:
         yield log
     finally:
         tracker.close()
+
+
+def sitting_seconds(text: str | None) -> float:
+    """Seconds in a `--stop-after`; none: no end.
+
+    Raises:
+        UserError: not a time.
+    """
+    seconds = math.inf if text is None else parse_budget(text).total_seconds
+    if seconds is None:
+        raise UserError(f"--stop-after {text!r}: expected a time, such as '90s', '9m' or '2h'")
+    return seconds
 
 
 def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
