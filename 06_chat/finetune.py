@@ -6,19 +6,21 @@ python 06_chat/finetune.py --stage dpo --from RUN-sft
 python 06_chat/finetune.py --stage practice --from RUN-sft --skill adding --resume
 """
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from finetune_questions import PAIRS_FILE
 from finetune_stages import STAGES, StageOptions, add_lora, config_of, prepare
 
 from shared.chat.adapter_file import save_adapter
 from shared.device import device_label, dtype_name
 from shared.errors import UserError, one_line_errors
-from shared.files import user_path
+from shared.files import atomic_file, make_folder, user_path
 from shared.text.drills import SKILLS
 from shared.text.token_file import data_folder
-from shared.training.checkpoint_folder import find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.run import Run
 from shared.training.run_building import build_run
 from shared.training.run_folder import begin, make_room
@@ -27,7 +29,18 @@ from shared.training.sitting import console, finish, open_log, sitting_seconds, 
 SCRIPT = "06_chat/finetune.py"
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 DATA = data_folder(QUICK_RUN.parents[1] / "data")
-ADAPTER_FILE = "adapter.safetensors"
+ADAPTER_FILE, STAGE_FILE = "adapter.safetensors", "stage.json"
+REMEMBERED = (
+    "stage",
+    "pairs",
+    "questions",
+    "loss",
+    "beta",
+    "skill",
+    "samples",
+    "only_passed",
+    "lora",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -38,6 +51,7 @@ def main(arguments: list[str]) -> None:
     folder = user_path(options.out) if options.out else beside(base, options.stage)
     make_room(folder, options.resume, options.fresh, console.print)
     stage = stage_options(options, base)
+    remember(stage, folder)
     config = config_of(stage, options.device, options.seed)
     with console.status("reading the text"):
         run = build_run(config, folder.resolve(), DATA)
@@ -104,6 +118,36 @@ def beside(base: Path, stage: str) -> Path:
     """The folder of the stage: beside the run of a checkpoint, or beside a published model."""
     run = base.parents[1] if base.parent.name == "checkpoints" else base
     return run.with_name(f"{run.name}-{stage}")
+
+
+def remember(stage: StageOptions, folder: Path) -> None:
+    """Notes what the stage was asked for; one that goes on must be asked for the same.
+
+    Budget and rate are the run's own affair: it compares these itself.
+
+    Raises:
+        UserError: names what differs.
+    """
+    file = folder / STAGE_FILE
+    asked = {name: getattr(stage, name) for name in REMEMBERED}
+    asked = json.loads(json.dumps(asked))  # as a file gives it back
+    if list_checkpoints(folder / "checkpoints") and file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changes = [
+            f"{name} was {before.get(name)!r} and is now {asked[name]!r}"
+            for name in asked
+            if before.get(name) != asked[name]
+        ]
+        if changes:
+            raise UserError(
+                f"{folder} was started differently: {'; '.join(changes)}. "
+                "Put that back, or start another stage with --out"
+            )
+        return
+    make_folder(folder)
+    (folder / PAIRS_FILE).unlink(missing_ok=True)  # of a stage that ended before it was saved
+    with atomic_file(file) as place:
+        place.write_text(json.dumps(asked, indent=2), encoding="utf-8")
 
 
 def tell_the_start(run: Run, stage: StageOptions) -> None:

@@ -74,7 +74,8 @@ class StageOptions(NamedTuple):
 def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
     """The run of a stage: it begins with the base, and its text is read like any run's."""
     stage = STAGES[options.stage]
-    rate = options.rate or (stage.rate_beside if options.lora else stage.rate)
+    rate = stage.rate_beside if options.lora else stage.rate
+    rate = rate if options.rate is None else options.rate
     return RunConfig(
         data=DataConfig(sources_of(options), within_documents=options.stage == "sft"),
         train=TrainConfig(
@@ -156,10 +157,11 @@ def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> N
     """Gives the run the batches and the loss of its stage."""
     if options.stage == "dpo":
         reference = deepcopy(run.model).eval().requires_grad_(False)
+        config = PreferenceConfig(options.loss, options.beta)
         pairs = pairs_of(run, options.skill, options.questions, options.pairs, tell)
         sizes = run.config.train.batch_size, run.model.config.context_length
         run.batches = PairBatches(pairs, run.tokenizer, *sizes, run.config.seed)
-        run.loss = partial(loss_of_pairs, reference, PreferenceConfig(options.loss, options.beta))
+        run.loss = partial(loss_of_pairs, reference, config)
     if options.stage == "practice":
         config = PracticeConfig(QUESTIONS, options.samples, only_passed=options.only_passed)
         ask = partial(asked, options.skill)

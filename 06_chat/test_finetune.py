@@ -160,6 +160,22 @@ def test_pairs_of_the_models_own_are_made_once(tune, capsys):
     assert (folder / PAIRS_FILE).read_bytes() == made
 
 
+@pytest.mark.parametrize(
+    "other", [("--beta", "0.5"), ("--skill", "spelling"), ("--lora", "2"), ("--loss", "dpo")]
+)
+def test_a_stage_goes_on_only_as_it_was_asked_for(other, tune, monkeypatch):
+    def stop_after_1(self, record):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveProgress, "show", stop_after_1)
+        folder = tune("dpo", "--questions", "0")
+    before = weights_of(folder)
+    with pytest.raises(UserError, match=f"{other[0][2:]} was .* and is now"):
+        tune("dpo", "--questions", "0", "--resume", *other)
+    assert weights_of(folder) == before
+
+
 def test_practice_without_any_right_reply_says_so_and_has_changed_nothing(tune, monkeypatch):
     monkeypatch.setattr(finetune_stages, "Practice", partial(Practice, judge=lambda *_: False))
     with pytest.raises(UserError, match=r"nothing to learn: in 128 groups of 2.*0% right"):
