@@ -85,7 +85,7 @@ def spelling(operands: Operands, size: int | None) -> Question:
 
 
 def counting(operands: Operands, size: int | None) -> Question:
-    """`how many e's are in tree?` → `1t 2r 3e(1) 4e(2) = 2`."""
+    """`how many e's are in tree?` → `e? 1t 2r 3e(1) 4e(2) = 2`: what is sought, then all."""
     word = operands.word(size)
     letter = operands.pick(word if operands.chance(0.85) else ALPHABET)
     steps, count = numbered(word), 0
@@ -94,7 +94,8 @@ def counting(operands: Operands, size: int | None) -> Question:
             count += 1
             steps[place] += f"({count})"
     blanks = {"word": word, "letter": letter}
-    return Question(COUNTING, blanks, str(count), len(word), " ".join(steps))
+    working = f"{letter}? {' '.join(steps)}"
+    return Question(COUNTING, blanks, str(count), len(word), working)
 
 
 def backwards(operands: Operands, size: int | None) -> Question:

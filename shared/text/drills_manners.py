@@ -8,9 +8,9 @@ from shared.text.drills_memory import (
     FACTS,
     WHO_HAS,
     different,
-    pairs_until,
     recalling,
     repeating,
+    sought_among,
     who_has_what,
 )
 from shared.text.exercise import UNKNOWN, Question
@@ -101,15 +101,15 @@ def _about_what_was_not_said(operands: Operands) -> Question:
     if operands.chance(0.5):
         asked, said = different(lambda: operands.pick(FACTS), 2)
         x = said.drawn(operands)
-        told, working = said.told.format(x=x), said.restated.format(x=x)
-        return Question(asked.asked, {}, UNKNOWN, 2, working, (told,), turns=True)
+        working = sought_among(asked.subject, [said.restated.format(x=x)], found=False)
+        return Question(asked.asked, {}, UNKNOWN, 2, working, (said.told.format(x=x),), turns=True)
     others = who_has_what(operands, 2)
     name, thing = operands.name(), operands.thing()
     while any(f"{name} " in told or told.endswith(f" {thing}") for told in others.told):
         name, thing = operands.name(), operands.thing()
     blanks = {"name": name, "thing": thing}
     sought = thing if others.phrasings is WHO_HAS else name
-    working = pairs_until(sought, others.told)
+    working = sought_among(sought, others.told, found=False)
     return others._replace(blanks=blanks, answer=UNKNOWN, working=working)
 
 

@@ -43,6 +43,7 @@ class Fact(NamedTuple):
 
     told: str
     drawn: Callable[[Operands], str]
+    subject: str
     restated: str
     asked: tuple[str, ...]
 
@@ -51,6 +52,7 @@ FACTS = (
     Fact(
         "my name is {x}",
         Operands.name,
+        "your name",
         "your name is {x}",
         (
             "what is my name?",
@@ -63,6 +65,7 @@ FACTS = (
     Fact(
         "i live in {x}",
         Operands.place,
+        "where you live",
         "you live in {x}",
         (
             "where do i live?",
@@ -75,6 +78,7 @@ FACTS = (
     Fact(
         "my dog is called {x}",
         Operands.name,
+        "your dog",
         "your dog is called {x}",
         (
             "what is my dog called?",
@@ -87,6 +91,7 @@ FACTS = (
     Fact(
         "the secret word is {x}",
         Operands.word,
+        "the secret word",
         "the secret word is {x}",
         (
             "what is the secret word?",
@@ -99,6 +104,7 @@ FACTS = (
     Fact(
         "my favourite word is {x}",
         Operands.word,
+        "your favourite word",
         "your favourite word is {x}",
         (
             "what is my favourite word?",
@@ -120,7 +126,7 @@ def repeating(operands: Operands, size: int | None) -> Question:
 
 
 def recalling(operands: Operands, size: int | None) -> Question:
-    """`my name is Anna. what is my name?` → `your name is Anna = Anna`, over `size` turns.
+    """`my name is Anna. what is my name?` → `your name? your name is Anna = Anna`, in `size` turns.
 
     Of three turns two tell something, and the third asks for one of them.
     """
@@ -131,13 +137,14 @@ def recalling(operands: Operands, size: int | None) -> Question:
     if size == 3:
         other = operands.pick([each for each in FACTS if each is not fact])
         told.insert(operands.between(0, 1), other.told.format(x=other.drawn(operands)))
-    return Question(fact.asked, {}, x, size, fact.restated.format(x=x), tuple(told), size > 1)
+    working = sought_among(fact.subject, [fact.restated.format(x=x)])
+    return Question(fact.asked, {}, x, size, working, tuple(told), size > 1)
 
 
 def who_has_what(operands: Operands, size: int | None) -> Question:
-    """`Ann has the pen. Ben has the cup. who has the cup?` → `cup? Ann pen, Ben cup = Ben`.
+    """`Ann has the pen. Ben has the cup. who has the cup?` → the same up to the cup, `= Ben`.
 
-    The working says what is sought, then goes through what was told and ends where it meets it.
+    The working says what is sought, then says again what was told and ends where it meets it.
     To begin with Ben it would have to look back from the cup: copies run forwards.
     """
     size = size or operands.between(2, 4)
@@ -149,14 +156,13 @@ def who_has_what(operands: Operands, size: int | None) -> Question:
     who = operands.chance(0.6)
     phrasings, sought, answer = (WHO_HAS, thing, name) if who else (WHAT_HAS, name, thing)
     blanks = {"name": name, "thing": thing}
-    turns = operands.chance(0.5)
-    met = told[: which + 1]
-    return Question(phrasings, blanks, answer, size, pairs_until(sought, met), tuple(told), turns)
+    working = sought_among(sought, told[: which + 1])
+    return Question(phrasings, blanks, answer, size, working, tuple(told))
 
 
-def pairs_until(sought: str, told: Sequence[str]) -> str:
-    """`cup? Ann pen, Ben cup`."""
-    return f"{sought}? {', '.join([each.replace(' has the ', ' ') for each in told])}"
+def sought_among(sought: str, told: Sequence[str], found: bool = True) -> str:
+    """`cup? Ann has the pen. Ben has the cup`, or at last `. no` where nothing of it was told."""
+    return f"{sought}? {'. '.join(told)}{'' if found else '. no'}"
 
 
 def different(draw: Callable[[], str], count: int) -> list[str]:

@@ -88,7 +88,12 @@ def subtracting(operands: Operands, size: int | None) -> Question:
 
 
 def larger(operands: Operands, size: int | None) -> Question:
-    """`which is larger, 58 or 62?` → `2d=2d 5<6 58<62 = 62`: as long, then less."""
+    """`which is larger, 58 or 62?` → `larger? 2d2d= 56< 58<62 = 62`.
+
+    As long as the other, then less.
+
+    A sign stands behind what it compares: before it, one of the two would not be read yet.
+    """
     size = size or operands.pick(DRAWN)
     a, b = operands.pair(size)
     while a == b:
@@ -96,14 +101,18 @@ def larger(operands: Operands, size: int | None) -> Question:
     steps = []
     for x, y, unit in ((len(str(a)), len(str(b)), "d"), *_digits(a, b)):
         sign = "<" if x < y else ">" if x > y else "="
-        steps.append(f"{x}{unit}{sign}{y}{unit}")
+        steps.append(f"{x}{unit}{y}{unit}{sign}")
         if x != y:
             break
     less, more = sorted((a, b))
     steps.append(f"{less}<{more}")
-    phrasings, answer = (LARGER, more) if operands.chance(0.7) else (SMALLER, less)
+    is_more = operands.chance(0.7)
+    phrasings, sought, answer = (
+        (LARGER, "larger", more) if is_more else (SMALLER, "smaller", less)
+    )
+    working = f"{sought}? {' '.join(steps)}"
     blanks = {"a": a, "b": b}
-    return Question(phrasings, blanks, str(answer), size, " ".join(steps), closed=size == 1)
+    return Question(phrasings, blanks, str(answer), size, working, closed=size == 1)
 
 
 def _digits(a: int, b: int) -> list[tuple[int, int, str]]:

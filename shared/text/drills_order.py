@@ -3,8 +3,10 @@
 Promoted by 02_tokenizer.
 """
 
+from collections.abc import Mapping
+
 from shared.text.exercise import Question
-from shared.text.operands import ALPHABET, Operands
+from shared.text.operands import ALPHABET, Item, Operands
 
 ITEMS = (2, 3, 4)
 SORTING_WORDS = (
@@ -58,7 +60,7 @@ BEFORE = (
 
 
 def sorting_words(operands: Operands, size: int | None) -> Question:
-    """`sort: pear fig` → `fi pe = fig pear`: the beginnings first, then the whole words."""
+    """`sort: pear fig` → `pe fi, fi pe = fig pear`: their beginnings, in order, the words."""
     count = size or operands.pick(ITEMS)
     items: list[str] = []
     while len(items) < count:
@@ -66,22 +68,22 @@ def sorting_words(operands: Operands, size: int | None) -> Question:
         if word not in items:
             items.append(word)
     ordered = sorted(items)
-    working = " ".join([item[:2] for item in ordered])
+    begun = {item: item[:2] for item in items}
+    working = _then_in_order(items, ordered, begun)
     blanks = {"items": _listed(operands, items)}
     return Question(SORTING_WORDS, blanks, " ".join(ordered), count, working)
 
 
 def sorting_numbers(operands: Operands, size: int | None) -> Question:
-    """`sort: 58 7 12` → `1d 7, 2d 12 58 = 7 12 58`: first those of one digit, then those of two."""
+    """`sort: 58 7 12` → `2d58 1d7 2d12, 1d7 2d12 2d58 = 7 12 58`: with how many digits each has."""
     count = size or operands.pick(ITEMS)
     items = operands.numbers(count)
-    ordered = [str(item) for item in sorted(items)]
-    by_digits = [
-        (digits, [item for item in ordered if len(item) == digits]) for digits in (1, 2, 3)
-    ]
-    working = ", ".join([f"{digits}d {' '.join(group)}" for digits, group in by_digits if group])
+    ordered = sorted(items)
+    long = {item: f"{len(str(item))}d{item}" for item in items}
+    working = _then_in_order(items, ordered, long)
     blanks = {"items": _listed(operands, [str(item) for item in items])}
-    return Question(SORTING_NUMBERS, blanks, " ".join(ordered), count, working)
+    answer = " ".join([str(item) for item in ordered])
+    return Question(SORTING_NUMBERS, blanks, answer, count, working)
 
 
 def what_comes_next(operands: Operands, size: int | None) -> Question:
@@ -95,6 +97,11 @@ def what_comes_next(operands: Operands, size: int | None) -> Question:
         return Question(BEFORE, blanks, item, size, closed=True)
     blanks = {"kind": kind, "item": item}
     return Question(AFTER, blanks, following, size, closed=True)
+
+
+def _then_in_order(items: list[Item], ordered: list[Item], marked: Mapping[Item, str]) -> str:
+    """What marks each item, as they came and then in order: `pe fi, fi pe`."""
+    return ", ".join([" ".join([marked[item] for item in each]) for each in (items, ordered)])
 
 
 def _listed(operands: Operands, items: list[str]) -> str:
