@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from finetune_questions import PAIRS_FILE
-from finetune_stages import STAGES, StageOptions, add_lora, config_of, prepare
+from finetune_stages import LORA_LAYERS, STAGES, StageOptions, add_lora, config_of, prepare
 
 from shared.chat.adapter_file import save_adapter
 from shared.device import device_label, dtype_name
@@ -40,6 +40,7 @@ REMEMBERED = (
     "samples",
     "only_passed",
     "lora",
+    "lora_layers",
 )
 
 
@@ -86,6 +87,7 @@ def command_line() -> ArgumentParser:
     add("--only-passed", action="store_true", help="practice: what was wrong is left alone")
     add("--text", type=float, default=0.2, help="sft: share of the base's text, not to forget it")
     add("--lora", type=int, default=0, metavar="RANK", help="train small matrices beside the model")
+    add("--lora-layers", choices=LORA_LAYERS, default="all", help="which matrices have one")
     add("--rate", type=float, help="learning rate; none: one that suits the stage")
     add("--budget", default="5m", help="such as 90s, 5m or '200 steps'")
     add("--seed", type=int, default=0)
@@ -109,6 +111,8 @@ def stage_options(options: Namespace, base: Path) -> StageOptions:
         raise UserError(f"--text is {options.text}; expected a share from 0 to below 1")
     if options.lora < 0 or options.questions < 0:
         raise UserError("--lora and --questions must be 0 or more")
+    if options.lora_layers != "all" and not options.lora:
+        raise UserError("--lora-layers belongs to --lora RANK: name the rank, too")
     known = {name: value for name, value in vars(options).items() if name in StageOptions._fields}
     lists = {"data": tuple(options.data or ()), "skill": tuple(options.skill or SKILLS)}
     return StageOptions(**(known | lists | {"base": base}))

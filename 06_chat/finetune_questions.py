@@ -18,7 +18,7 @@ HAND_PAIRS = Path(__file__).with_name("preferences.txt")
 PAIRS_FILE = "pairs.json"
 TRIES = 8  # replies to each question when the model makes pairs of its own
 AT_ONCE = 16  # questions
-WORKING_SHARE = 0.7
+WORKING_SHARE = 0.9
 
 
 def asked(skills: Sequence[str], rng: random.Random) -> Exercise:

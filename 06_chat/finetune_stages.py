@@ -19,7 +19,7 @@ import torch
 from finetune_questions import asked, pairs_of
 from torch import Tensor
 
-from shared.chat.lora import adapter_state, add_adapters, merged
+from shared.chat.lora import ATTENTION, EVERY_LAYER, adapter_state, add_adapters, merged
 from shared.chat.pairs import PairBatches
 from shared.chat.practice import Practice, PracticeBatch, PracticeConfig, practice_loss
 from shared.chat.preferences import PreferenceConfig, preference_loss
@@ -32,7 +32,9 @@ from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_parts import build_optimizers
 
 CONVERSATIONS = {"primer", "drills", *CONVERSATION_KINDS}
+MIX = {"primer": 0.15, "drills": 0.85}  # of sft without --data
 QUESTIONS = 16  # groups in a step of practice
+LORA_LAYERS = {"all": EVERY_LAYER, "attention": ATTENTION}
 
 
 class Stage(NamedTuple):
@@ -40,13 +42,13 @@ class Stage(NamedTuple):
 
     about: str
     rate: float
-    """peak learning rate of AdamW"""
+    """peak learning rate: of Muon where it trains the whole model by sft, of AdamW elsewhere"""
     rate_beside: float
-    """the same for LoRA"""
+    """of AdamW, for LoRA"""
 
 
 STAGES = {
-    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3),
+    "sft": Stage("replies of conversations, and nothing else, count", 3e-3, 3e-3),
     "dpo": Stage("of two replies the better one becomes likelier", 1e-4, 1e-3),
     "practice": Stage("what a program takes becomes likelier", 2e-4, 1e-3),
 }
@@ -67,6 +69,7 @@ class StageOptions(NamedTuple):
     only_passed: bool
     text: float
     lora: int
+    lora_layers: str
     rate: float | None
     budget: str
 
@@ -76,12 +79,14 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
     stage = STAGES[options.stage]
     rate = stage.rate_beside if options.lora else stage.rate
     rate = rate if options.rate is None else options.rate
+    muon = options.stage == "sft" and not options.lora  # as the base was trained
     return RunConfig(
         data=DataConfig(sources_of(options), within_documents=options.stage == "sft"),
         train=TrainConfig(
             batch_size=8,
-            optimizer="adamw",
-            learning_rate=rate,
+            optimizer="muon" if muon else "adamw",
+            learning_rate=rate / 2 if muon else rate,
+            muon_learning_rate=rate,
             weight_decay=0.0,
             recompute=options.stage == "practice",
             evaluation_windows=50,
@@ -100,9 +105,9 @@ def sources_of(options: StageOptions) -> list[Source]:
     Stages without text of their own read the base's, to see what they make the model forget.
     """
     base = base_text(options.base)
-    specs = options.data or ("primer", "drills")
+    shares = dict.fromkeys(options.data, 1 / len(options.data)) if options.data else MIX
     text = options.text if base and options.stage == "sft" else 0.0
-    own = [Source(spec, (1 - text) / len(specs), questions_of(spec)) for spec in specs]
+    own = [Source(spec, (1 - text) * share, questions_of(spec)) for spec, share in shares.items()]
     if options.stage != "sft":
         return [*base, Source("primer", 1.0, 0.0)]
     whole = sum(source.weight for source in base)
@@ -148,7 +153,9 @@ class Beside:
 
 def add_lora(run: Run, options: StageOptions) -> None:
     """Gives the run's model adapters, and optimizers for nothing else."""
-    add_adapters(run.model, options.lora, generator=torch.Generator().manual_seed(run.config.seed))
+    generator = torch.Generator().manual_seed(run.config.seed)
+    layers = LORA_LAYERS[options.lora_layers]
+    add_adapters(run.model, options.lora, generator=generator, layers=layers)
     run.beside = Beside(run.model)
     run.optimizers = build_optimizers(run.model, run.config.train, run.precision.dtype)
 

@@ -142,7 +142,7 @@ def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
     found = {
         s.spec.partition(":")[0]: (s.weight, s.questions) for s in finetune_stages.sources_of(stage)
     }
-    assert found == {"primer": (0.375, 0), "drills": (0.375, 0), "text": (0.25, 1)}
+    assert found == {"primer": (0.75 * 0.15, 0), "drills": (0.75 * 0.85, 0), "text": (0.25, 1)}
     alone = finetune_stages.sources_of(stage._replace(text=0.0))
     assert {source.spec for source in alone} == {"primer", "drills"}
 
@@ -195,6 +195,7 @@ def test_a_stage_stands_beside_its_base(base):
         (("--data", "messages:/nowhere.jsonl"), "nowhere.jsonl"),
         (("--text", "1.5"), "--text is 1.5"),
         (("--lora", "-1"), "--lora"),
+        (("--lora-layers", "attention"), "--lora-layers belongs to --lora"),
         (("--stop-after", "200 steps"), "--stop-after '200 steps': expected a time"),
         (("--stage", "dpo"), "--data belongs to --stage sft"),
     ],
