@@ -24,6 +24,7 @@ from shared.text.drills import (
     phrasings_of,
     says_unknown,
     sizes,
+    with_working,
 )
 from shared.text.exercise import EQUALS, UNKNOWN
 from shared.text.operands import NAMES, PLACES, THINGS, Operands, pair_key, words
@@ -62,6 +63,12 @@ def held_out_in(exercises):
             pairs = {pair_key(*pair) for pair in combinations(numbers, 2)}
             found |= {pair for pair in pairs if is_held_out(pair)}
     return found
+
+
+def test_a_chat_asks_for_the_working_as_the_drills_do():
+    asked, not_asked = (some(32, held_out=False, working=working) for working in (True, False))
+    for one, other in zip(asked, not_asked, strict=True):
+        assert with_working(other.messages) == with_working(one.messages) == one.messages
 
 
 def test_nothing_held_out_is_in_100_000_training_exercises():

@@ -12,12 +12,11 @@ import runpy
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from shared.chat.adapter_file import with_adapter
-from shared.chat.candidates import Pick, by_vote, draw_candidates, pick_named
+from shared.chat.candidates import Choice, by_vote, pick_named, stream_chosen
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
@@ -78,14 +77,7 @@ def main(arguments: list[str]) -> None:
         talk(session, choice)
 
 
-class Choice(NamedTuple):
-    """How a reply is chosen: one is written as it comes, several are drawn and one is picked."""
-
-    count: int
-    pick: Pick
-
-
-ONE = Choice(1, by_vote)
+ONE = Choice(1, by_vote)  # it is written as it comes; of several, one is shown once it is picked
 
 
 def talk(session: ChatSession, choice: Choice = ONE) -> None:
@@ -131,11 +123,9 @@ def answer(session: ChatSession, line: str, choice: Choice = ONE) -> None:
 def chosen(session: ChatSession, line: str, choice: Choice) -> str:
     """Draws several replies, keeps one, and says how many gave its answer."""
     asked = [*session.messages, Message("user", line)]
-    drawn = draw_candidates(session.model, session.tokenizer, asked, choice.count, session.settings)
-    best = drawn[choice.pick(asked, drawn)]
-    session.messages = [*asked, Message("assistant", best.reply.text)]
-    agreed = sum(each.answer == best.answer for each in drawn)
-    return f"{best.reply.text}   [{agreed} of {len(drawn)} say so]"
+    [best] = stream_chosen(session.model, session.tokenizer, asked, session.settings, choice)
+    session.messages = [*asked, Message("assistant", best.text)]
+    return f"{best.text}   [{best.agreed} of {best.drawn} say so]"
 
 
 def command(session: ChatSession, line: str) -> str:

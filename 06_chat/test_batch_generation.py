@@ -105,7 +105,9 @@ def test_replies_and_their_endings_are_those_of_a_single_stream(tiny_model, toke
     for number, messages in enumerate(conversations):
         own = replace(settings, seed=settings.seed + number)
         pieces = list(stream_reply(tiny_model, tokenizer, messages, own))
-        alone.append(Reply("".join(piece.text for piece in pieces), pieces[-1].finish_reason))
+        last = pieces[-1]
+        text = "".join(piece.text for piece in pieces)
+        alone.append(Reply(text, last.finish_reason, last.reply_bytes))
     assert reply_batch(tiny_model, tokenizer, conversations, settings, batch_size=3) == alone
     assert {reply.finish_reason for reply in alone} == {"stop", "length"}
 

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from shared.chat.candidates import MOST, PICKS
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
+from shared.text.drills import with_working
 from shared.text.tokenizer import to_bytes
 from shared.text.transcript import ROLES, Message
+
+SERVERS_OWN = "server"  # the rule that the server was started with, which may be a function
+PICK_NAMES = (SERVERS_OWN, *PICKS)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Limits:
     """bytes of UTF-8 in one turn"""
     max_new_bytes: int = 1000
     """longest reply that may be asked for"""
+    max_candidates: int = 8
+    """replies that may be drawn side by side, to give one of them; 1 turns that off"""
     concurrent: int = 2
     """replies written at the same time"""
     queue_length: int = 16
@@ -52,6 +59,9 @@ class Limits:
             value = getattr(self, item.name)
             if not low <= value < math.inf:
                 raise UserError(f"limits.{item.name} is {value}; expected at least {low}")
+        if self.max_candidates > MOST:
+            count = self.max_candidates
+            raise UserError(f"limits.max_candidates is {count}; expected 1 to {MOST}")
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,12 @@ class ChatRequest:
     """A request that passed every check."""
 
     messages: list[Message]
+    """with a line that asks for the working, if that was wanted"""
     settings: SamplingSettings
     stream: bool
+    candidates: int
+    pick: str
+    """one of `PICK_NAMES`"""
 
 
 class BadRequest(Exception):
@@ -86,15 +100,45 @@ def parse_request(body: bytes, limits: Limits, defaults: SamplingSettings) -> Ch
     if not isinstance(asked, dict):
         raise BadRequest(400, "body", f"expected a JSON object, got {type(asked).__name__}")
     names = {item.name for item in fields(SamplingSettings)}
-    unknown = sorted(asked.keys() - names - {"messages", "stream"})
+    others = ["messages", "stream", "think", "candidates", "pick"]
+    unknown = sorted(asked.keys() - names - set(others))
     if unknown:
-        known = ", ".join(["messages", "stream", *sorted(names)])
+        known = ", ".join([*others, *sorted(names)])
         raise BadRequest(422, unknown[0][:50], f"unknown field; the known ones are {known}")
-    stream = asked.get("stream", False)
-    if not isinstance(stream, bool):
-        raise BadRequest(422, "stream", "expected true or false")
+    stream, think = _flag(asked, "stream"), _flag(asked, "think")
     messages = _messages(asked.get("messages"), limits)
-    return ChatRequest(messages, _settings(asked, names, limits, defaults), stream)
+    return ChatRequest(
+        with_working(messages) if think else messages,
+        _settings(asked, names, limits, defaults),
+        stream,
+        _candidates(asked, limits),
+        _pick(asked),
+    )
+
+
+def _flag(asked: Mapping[str, Any], name: str) -> bool:
+    value = asked.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(422, name, "expected true or false")
+    return value
+
+
+def _candidates(asked: Mapping[str, Any], limits: Limits) -> int:
+    count = asked.get("candidates", 1)
+    if isinstance(count, bool) or not isinstance(count, int):
+        kind = type(count).__name__
+        raise BadRequest(422, "candidates", f"expected a whole number, got {kind}")
+    if not 1 <= count <= limits.max_candidates:
+        raise BadRequest(422, "candidates", f"expected 1 to {limits.max_candidates}")
+    return count
+
+
+def _pick(asked: Mapping[str, Any]) -> str:
+    """A name and nothing else: what it stands for was loaded when the server started."""
+    name = asked.get("pick", SERVERS_OWN)
+    if name not in PICK_NAMES:
+        raise BadRequest(422, "pick", f"expected one of {', '.join(PICK_NAMES)}")
+    return name
 
 
 def _messages(given: Any, limits: Limits) -> list[Message]:

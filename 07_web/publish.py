@@ -1,6 +1,7 @@
 """Gathers what may be published of a run: weights, sizes, tokenizer, curves, card. Never text.
 
     python 07_web/publish.py 05_full_run/runs/quick --out ~/my-model
+    python 07_web/publish.py RUN --adapter RUN-sft/adapter.safetensors --out ~/my-character
 
 Every file is compared with the text the model was trained on. A sample in the card
 that repeats 64 bytes of it is left out; any other file that does is refused.
@@ -16,10 +17,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from safetensors import SafetensorError
 
+from shared.chat.adapter_file import read_adapter, with_adapter
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_folder, user_path
-from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE
+from shared.model.transformer import Transformer
+from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights, save_weights
 from shared.text.bpe import BPETokenizer
 from shared.text.drill_conversations import are_shipped_words
 from shared.text.primer import is_shipped_primer
@@ -30,7 +34,7 @@ from shared.text.tokenizer import ByteTokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE
-from shared.training.checkpoint_folder import find_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint, sha256
 from shared.training.run_config import DataConfig
 from shared.training.run_log import CURVES_FILE
 
@@ -39,6 +43,10 @@ QUICK_RUN, DATA = FULL_RUN / "runs" / "quick", data_folder(FULL_RUN / "data")
 # Line ends differ between systems, and U+FFFD stands for bytes that are no UTF-8.
 CHANGED_BY_SHOWING = re.compile("\r|\ufffd".encode())
 LEFT_OUT = "(A sample stood here that repeated training text word for word. It was left out.)"
+MERGED = (
+    "An adapter is merged into these weights: `{name}`, rank {rank}, sha256 `{digest}`. "
+    "All figures, curves and samples on this card are those of the run without it."
+)
 
 console = Console(highlight=False, markup=False, emoji=False)
 
@@ -47,12 +55,14 @@ def main(arguments: list[str]) -> None:
     """Parses the command line and publishes into a folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
+    parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned; it is merged in")
     parser.add_argument("--out", required=True, help="the folder to make; it must not exist yet")
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)
     if out.exists():
         raise UserError(f"{out} exists already: name a folder that does not")
-    for name in publish(run, out, DATA):
+    adapter = None if options.adapter is None else user_path(options.adapter)
+    for name in publish(run, out, DATA, adapter):
         console.print(f"{name:20} {(out / name).stat().st_size:12,} bytes")
     closing = f"{out} holds all that may be published; look at {CARD_FILE} before you do."
     if learned := learned_tokens(load_tokenizer(out / TOKENIZER_FILE)):
@@ -63,28 +73,53 @@ def main(arguments: list[str]) -> None:
     console.print(closing)
 
 
-def publish(run: Path, out: Path, data_folder: Path) -> list[str]:
-    """Makes `out` from a run; returns the names of its files.
+def publish(run: Path, out: Path, data_folder: Path, adapter: Path | None = None) -> list[str]:
+    """Makes `out` from a run, with an adapter or without; returns the names of its files.
 
     Raises:
         UserError: the run is not finished, its text cannot be compared, or a file holds
-            some of it. Then nothing is made.
+            some of it; or the adapter is missing or another model's. Then nothing is made.
     """
     checkpoint = find_checkpoint(run)
     if not (run / CARD_FILE).is_file():
         raise UserError(f"{run} has no {CARD_FILE}: let the run finish first (--resume)")
     tokenizer = load_tokenizer(checkpoint / TOKENIZER_FILE)
+    merged = with_adapter(load_weights(checkpoint), adapter) if adapter else None
     corpora = training_corpora(checkpoint, data_folder, tokenizer)
     with atomic_folder(out) as place:
         for file in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE):
             shutil.copyfile(checkpoint / file, place / file)
+        if merged:
+            write_model(merged, place)
         if (run / CURVES_FILE).is_file():
             shutil.copyfile(run / CURVES_FILE, place / CURVES_FILE)
         card = (run / CARD_FILE).read_bytes()
+        if adapter:
+            card = told_merged(card, adapter)
         (place / CARD_FILE).write_bytes(clean_card(card, corpora, tokenizer))
         for file in sorted(place.iterdir()):
             refuse_training_text(file, corpora, tokenizer)
         return [file.name for file in sorted(place.iterdir())]
+
+
+def write_model(model: Transformer, folder: Path) -> None:
+    """Puts the model in the place of the one in the folder.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        save_weights(model, folder)
+    except SafetensorError as error:  # how that library says "disk full"
+        raise UserError(f"cannot write {folder}: {error}") from error
+
+
+def told_merged(card: bytes, adapter: Path) -> bytes:
+    """The card with a line below its title that names the adapter."""
+    digest = sha256(adapter)[:16]
+    told = MERGED.format(name=adapter.name, rank=read_adapter(adapter).rank, digest=digest)
+    title, newline, rest = card.partition(b"\n")
+    return title + b"\n\n" + told.encode(errors="replace") + newline + rest
 
 
 def learned_tokens(tokenizer: Tokenizer) -> int:

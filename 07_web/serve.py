@@ -4,6 +4,7 @@ python 07_web/serve.py
 python 07_web/serve.py --mine                               # on your own functions
 python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
 python 07_web/serve.py --limits.concurrent 4 --limits.queue_length 32
+python 07_web/serve.py --limits.max_candidates 16 --pick likelihood
 python 07_web/serve.py --allow-origin https://example.org   # pages of that site may chat too
 python 07_web/serve.py --behind-proxy                       # behind nginx, Caddy and the like
 python 07_web/serve.py --host 0.0.0.0 --allowed-host box.lan    # http://box.lan:8000 in a network
@@ -27,6 +28,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from waitress.server import create_server
 from web_app import create_app
 
 from shared.chat.adapter_file import with_adapter
+from shared.chat.candidates import pick_named
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
@@ -61,6 +64,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     answered_by = runpy.run_path(str(COURSE))["swap_in"]() if options.mine else []
     built = parser.instantiate(options)
+    # A learner's own decoder reads one text at a time.
+    limits = replace(built.limits, max_candidates=1) if answered_by else built.limits
+    pick = pick_named(options.pick)
     device = pick_device(options.device)
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, device)
@@ -68,8 +74,9 @@ def main(arguments: list[str]) -> None:
     app = create_app(
         model,
         tokenizer,
-        limits=built.limits,
+        limits=limits,
         defaults=built.defaults,
+        pick=pick,
         facts=facts_of(model, checkpoint)
         | {"device": device_label(device), "answered_by": answered_by},
         allow_origin=options.allow_origin,
@@ -77,9 +84,7 @@ def main(arguments: list[str]) -> None:
         allowed_host=options.allowed_host,
         behind_proxy=options.behind_proxy,
     )
-    server, channels = build_server(
-        app, built.limits, options.host, options.port, options.behind_proxy
-    )
+    server, channels = build_server(app, limits, options.host, options.port, options.behind_proxy)
     with steady_generation(model):
         serve_until_told(server, channels, app.extensions["slots"], options.grace_seconds)
 
@@ -91,6 +96,7 @@ def command_line() -> ArgumentParser:
     )
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
+    parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")

@@ -25,8 +25,13 @@ VALID = {
     "max_new_bytes": 3,
     "seed": 1,
     "stream": False,
+    "think": True,
+    "candidates": 2,
+    "pick": "vote",
 }
-LIMITS = Limits(max_body_bytes=4000, max_messages=5, max_message_bytes=200, max_new_bytes=3)
+LIMITS = Limits(
+    max_body_bytes=4000, max_messages=5, max_message_bytes=200, max_new_bytes=3, max_candidates=2
+)
 MEMORY_MAY_GROW = 500_000  # bytes in 900 requests; a leak of each one's body would be more
 
 leaves = (

@@ -193,7 +193,10 @@ def test_what_the_server_tells_is_shown_and_only_changed_settings_are_sent(brows
         own = "Answered by your own decode, block, rms_norm, attend and 1 more."
         expect(page.get_by_text(own, exact=True)).to_be_visible()
         shown = "[...document.querySelectorAll('output, .settings input')].map((e) => e.value)"
-        assert page.evaluate(shown) == ["2.5", "2.5", "0.87", "0.85", "7", "200", "5", ""]
+        assert page.evaluate(shown) == [
+            *("2.5", "2.5", "0.87", "0.85", "7", "200", "5", ""),
+            *("on", "1"),
+        ]
         assert page.locator("#max_new_bytes").get_attribute("max") == "200"
         bodies = posted(page)
         say(page, "hello")

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import publish
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.chat.adapter_file import load_adapter, save_adapter
+from shared.chat.lora import adapted_layers, add_adapters
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.bpe import BPETokenizer
@@ -21,7 +24,7 @@ from shared.text.sources import Source
 from shared.text.text_spans import SPAN, first_shared_span, window_hashes
 from shared.text.token_file import load_corpus
 from shared.text.tokenizer_file import Tokenizer
-from shared.training.checkpoint import save_checkpoint
+from shared.training.checkpoint import load_model, save_checkpoint
 from shared.training.run_config import DataConfig
 
 SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
@@ -167,6 +170,62 @@ def test_training_text_anywhere_else_is_refused_and_nothing_is_made(file, run, t
     with pytest.raises(UserError, match=rf"{file} holds 64 bytes of markdown:notes"):
         publish.main([str(run), "--out", str(tmp_path / "public")])
     assert not (tmp_path / "public").exists()
+
+
+def adapter_beside(model: Transformer, path: Path) -> Path:
+    """A file of adapters that change what the model says."""
+    generator = torch.Generator().manual_seed(1)
+    add_adapters(model, rank=3, alpha=6.0, generator=generator)
+    for layer in adapted_layers(model).values():
+        torch.nn.init.normal_(layer.adapter.B, std=0.2, generator=generator)
+    save_adapter(model, path)
+    return path
+
+
+def test_a_published_model_with_an_adapter_says_what_both_say_together(run, tmp_path):
+    checkpoint, public = run / "checkpoints" / "step-0000001", tmp_path / "public"
+    path = adapter_beside(load_model(checkpoint)[0], tmp_path / "keeper.safetensors")
+    publish.main([str(run), "--adapter", str(path), "--out", str(public)])
+    base, both, published = (load_model(at)[0] for at in (checkpoint, checkpoint, public))
+    load_adapter(both, path)
+    ids = torch.arange(3 * 20).view(3, 20) * 7 % 256  # (B, T)
+    with torch.no_grad():
+        expected = both(ids)
+        assert torch.allclose(published(ids), expected, atol=1e-5)
+        assert not torch.allclose(base(ids), expected, atol=0.1)
+    assert published.state_dict().keys() == base.state_dict().keys()
+    assert {file.name for file in public.iterdir()} >= {"model.safetensors", "card.md"}
+    assert not list(public.glob("*keeper*"))
+
+
+def test_the_card_says_that_an_adapter_was_merged_and_what_was_measured_without(run, tmp_path):
+    model = load_model(run / "checkpoints" / "step-0000001")[0]
+    path = adapter_beside(model, tmp_path / "keeper.safetensors")
+    cards = []
+    for number, more in enumerate(([], ["--adapter", str(path)])):
+        publish.main([str(run), *more, "--out", str(tmp_path / f"public{number}")])
+        cards.append((tmp_path / f"public{number}" / "card.md").read_text())
+    title, told, *rest = cards[1].split("\n\n")
+    assert "\n\n".join([title, *rest]) == cards[0]
+    assert "`keeper.safetensors`, rank 3," in told and "without it" in told
+    assert str(tmp_path) not in told
+
+
+def test_an_adapter_that_is_missing_or_another_models_is_refused_and_nothing_is_made(
+    run, tmp_path, random_model
+):
+    others = adapter_beside(random_model(), tmp_path / "others.safetensors")
+    (tmp_path / "text.safetensors").write_text("no adapter")
+    for path, words in (
+        (tmp_path / "nowhere.safetensors", "no adapter at"),
+        ("", "no adapter at"),
+        (tmp_path / "text.safetensors", "is no adapter, or broken"),
+        (others, "was trained beside another model"),
+    ):
+        with pytest.raises(UserError, match=words) as refused:
+            publish.main([str(run), "--adapter", str(path), "--out", str(tmp_path / "public")])
+        assert "\n" not in str(refused.value)
+        assert not (tmp_path / "public").exists()
 
 
 def test_with_learned_tokens_training_text_is_found_as_well(make_run, bpe, tmp_path):

@@ -91,13 +91,31 @@ def test_limits_and_origins_come_from_the_command_line(checkpoint):
     [
         ("--limits.concurrent", "0"),
         ("--limits.queue_length", "-1"),
+        ("--limits.max_candidates", "0"),
+        ("--limits.max_candidates", "65"),
+        ("--pick", "votes"),
+        ("--pick", "no_such_module:f"),
         ("--allow-origin", "*"),
         ("--allowed-host", "a.org:80"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(option, value, checkpoint):
+def test_a_limit_that_makes_no_sense_is_a_mistake_of_the_users(
+    option, value, checkpoint, monkeypatch
+):
+    monkeypatch.setattr(serve, "serve_until_told", lambda *_: None)  # what is taken must not hang
     with pytest.raises(UserError):
         serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", option, value])
+
+
+def test_on_own_functions_one_reply_is_drawn_at_a_time(checkpoint, tmp_path, monkeypatch):
+    """A learner's decoder takes no texts side by side."""
+    (tmp_path / "__main__.py").write_text("def swap_in():\n    return ['decode']\n")
+    apps = []
+    monkeypatch.setattr(serve, "COURSE", tmp_path)
+    monkeypatch.setattr(serve, "build_server", lambda app, *_: apps.append(app) or (None, {}))
+    monkeypatch.setattr(serve, "serve_until_told", lambda *_: None)
+    serve.main(["--checkpoint", str(checkpoint), "--device", "cpu", "--mine"])
+    assert apps[0].test_client().get("/healthz").get_json()["limits"]["max_candidates"] == 1
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])

@@ -170,24 +170,25 @@ def test_people_who_chat_at_once_get_their_own_replies(app):
 def test_the_page_and_its_parts_are_served_with_security_headers(client):
     page = client.get("/")
     assert page.mimetype == "text/html" and b"chat.js" in page.data
-    for name in ("page/chat.css", "page/chat.js", "page/settings.js"):
-        assert client.get(f"/{name}").status_code == 200
+    for name in ("chat.css", "turns.css", "chat.js", "settings.js", "turns.js"):
+        assert client.get(f"/page/{name}").status_code == 200
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert page.headers["X-Frame-Options"] == "DENY"
 
 
 def test_the_page_has_no_outside_host_no_inline_script_and_no_html_from_text(client):
-    html, chat, settings, css = (
+    scripts, styles = ("chat.js", "settings.js", "turns.js"), ("chat.css", "turns.css")
+    html, *parts = (
         client.get(path).get_data(as_text=True)
-        for path in ("/", "/page/chat.js", "/page/settings.js", "/page/chat.css")
+        for path in ("/", *(f"/page/{name}" for name in (*scripts, *styles)))
     )
-    for text in (html, chat, settings, css):
+    for text in (html, *parts):
         assert "http://" not in text and "https://" not in text
         assert len(text.splitlines()) < 250
     assert "<script>" not in html and "onclick" not in html and "style=" not in html
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-        assert way not in chat + settings
+        assert way not in "".join(parts)
 
 
 def test_health_tells_about_the_model_its_limits_and_its_defaults(model, tokenizer):
@@ -202,6 +203,7 @@ def test_health_tells_about_the_model_its_limits_and_its_defaults(model, tokeniz
             "max_messages": 3,
             "max_message_bytes": 16_000,
             "max_new_bytes": 200,
+            "max_candidates": 8,
         },
         "defaults": asdict(defaults) | {"max_new_bytes": 200},
     }

@@ -2,7 +2,8 @@
 
 GET  /         the page
 POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?, "top_p"?,
-                "repetition_penalty"?, "max_new_bytes"?, "seed"?, "stream"?}
+                "repetition_penalty"?, "max_new_bytes"?, "seed"?, "stream"?,
+                "think"?, "candidates"?, "pick"?: "server" | "vote" | "likelihood"}
                -> {"reply", "finish_reason", "usage"}, or with "stream" server-sent events:
                data: {"text": ...} for each piece, then one with finish_reason and usage
 GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...},
@@ -11,7 +12,9 @@ GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...}
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
                the seconds one reply may take, or because the server ends.
-usage          prompt_bytes, reply_bytes, queue_seconds (waited in line before the first byte)
+usage          prompt_bytes, reply_bytes, queue_seconds (waited in line before the first byte);
+               where several were drawn and one was sent, which then comes as one piece, also
+               candidates (how many) and agreed (those of them that gave its answer)
 errors         {"error": {"field", "message"}} with status 400, 403, 404, 405, 413, 415, 422;
                503 with Retry-After when the line is full
 """
@@ -23,7 +26,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from chat_request import BadRequest, Limits, parse_request
+from chat_request import SERVERS_OWN, BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
 from same_origin import guard_origins
 from server_names import guard_names
@@ -31,6 +34,7 @@ from slots import Slot, Slots
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from shared.chat.candidates import PICKS, Choice, Pick, by_vote, stream_chosen
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import Piece, stream_reply
 from shared.model.transformer import Transformer
@@ -54,6 +58,7 @@ def create_app(
     *,
     limits: Limits | None = None,
     defaults: SamplingSettings | None = None,
+    pick: Pick = by_vote,
     facts: dict[str, Any] | None = None,
     allow_origin: Sequence[str] = (),
     bound_to: str = "127.0.0.1",
@@ -66,6 +71,7 @@ def create_app(
         limits: what one request may ask for, and how many are served at once; their slots
             stand in `app.extensions["slots"]`, for the server to close when it ends.
         defaults: sampling settings where a request names none.
+        pick: which of several candidates is sent where a request names no rule.
         facts: what the page may tell about the model.
         allow_origin: other sites whose pages may chat, such as https://example.org.
         bound_to, allowed_host: under which names it may be asked; see `guard_names`.
@@ -73,12 +79,8 @@ def create_app(
     """
     limits = limits or Limits()
     defaults = limits.shortened(defaults or SamplingSettings())
-    app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
-    # Room for the largest body that passes and not a byte more is read.
-    app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    slots = app.extensions["slots"] = Slots(limits.concurrent, limits.queue_length)
-    if behind_proxy:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
+    app = bare_app(limits, behind_proxy)
+    slots, picks = app.extensions["slots"], {**PICKS, SERVERS_OWN: pick}
 
     @app.get("/")
     def page() -> Response:
@@ -103,12 +105,27 @@ def create_app(
         def over() -> bool:
             return gone() or slots.hurry or monotonic() > end
 
-        pieces = stream_reply(model, tokenizer, asked.messages, asked.settings, over)
+        given = (model, tokenizer, asked.messages, asked.settings)
+        if asked.candidates > 1:
+            pieces = stream_chosen(*given, Choice(asked.candidates, picks[asked.pick]), over)
+        else:
+            pieces = stream_reply(*given, over)
         return streamed(pieces, slot) if asked.stream else whole(slot.guard(pieces), slot.waited)
 
     guard_names(app, bound_to, allowed_host, behind_proxy)
     guard_origins(app, allow_origin)
     answer_errors(app, limits)
+    return app
+
+
+def bare_app(limits: Limits, behind_proxy: bool) -> Flask:
+    """An application with slots and the page's parts, and no other address yet."""
+    app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
+    # Room for the largest body that passes and not a byte more is read.
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
+    app.extensions["slots"] = Slots(limits.concurrent, limits.queue_length)
+    if behind_proxy:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
     return app
 
 
@@ -179,7 +196,8 @@ def ending(last: Piece, queue_seconds: float) -> dict[str, Any]:
         "reply_bytes": last.reply_bytes,
         "queue_seconds": round(queue_seconds, 3),
     }
-    return {"finish_reason": last.finish_reason, "usage": usage}
+    votes = {"candidates": last.drawn, "agreed": last.agreed} if last.drawn > 1 else {}
+    return {"finish_reason": last.finish_reason, "usage": usage | votes}
 
 
 def error_body(field: str, message: str) -> dict[str, Any]:

@@ -1,28 +1,13 @@
 import { adopt, byId, limits, settings } from "./settings.js";
+import { SPEAKERS, addTurn, log, show, stayingAtEnd } from "./turns.js";
 
-// All text goes into the page as text nodes (textContent), never as HTML:
-// whatever a person or the model writes is shown, not run.
-
-const log = byId("log");
 const message = byId("message");
 const notice = byId("notice");
 const STORE = "tiny-llm-conversation";
 const REST_BYTES = 500; // of a request: what it holds beside its turns, and more
-const SPEAKERS = { user: "You", assistant: "Model" };
 
 let messages = [];
 let running = null; // the AbortController of the reply being written
-
-function addTurn(role, content) {
-  byId("empty").hidden = true;
-  const turn = document.createElement("article");
-  turn.className = `turn ${role}`;
-  turn.setAttribute("aria-label", SPEAKERS[role]);
-  turn.textContent = content;
-  log.append(turn);
-  log.scrollTop = log.scrollHeight;
-  return turn;
-}
 
 function keep() {
   try {
@@ -39,7 +24,7 @@ function recall() {
   } catch {
     messages = []; // no storage, or something in it that this page did not write
   }
-  for (const { role, content } of messages) addTurn(role, content);
+  for (const turn of messages) addTurn(turn);
   if (messages.at(-1)?.role === "user") offerRetry("The reply was not finished.");
 }
 
@@ -51,7 +36,8 @@ function toSend() {
   const first = system ? [{ role: "system", content: system }] : [];
   const sent = [];
   let room = limits.max_body_bytes - REST_BYTES - bytesIn(JSON.stringify(first));
-  for (const turn of messages.slice(-Math.max(1, limits.max_messages - first.length)).reverse()) {
+  const turns = messages.map(({ role, content }) => ({ role, content })); // the rest is the page's own
+  for (const turn of turns.slice(-Math.max(1, limits.max_messages - first.length)).reverse()) {
     room -= bytesIn(JSON.stringify(turn)) + 1;
     const fits = room >= 0 && bytesIn(turn.content) <= limits.max_message_bytes;
     if (!fits && sent.length) break; // the last turn goes out in any case: the server says what is wrong
@@ -106,47 +92,51 @@ async function refusal(response) {
   }
 }
 
-// Returns whether the server closed the reply properly.
-async function stream(turn, signal) {
+// Returns how the reply ended and what it took; null if the server did not close it properly.
+async function stream(turn, chosen, signal) {
   const response = await fetch("chat", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ messages: toSend(), stream: true, ...settings() }),
+    body: JSON.stringify({ messages: toSend(), stream: true, ...chosen }),
     signal,
   });
   if (!response.ok) throw await refusal(response);
-  let finished = false;
+  let ending = null;
   for await (const event of readEvents(response.body)) {
-    if (event.text) {
-      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-      turn.textContent += event.text;
-      if (atEnd) log.scrollTop = log.scrollHeight;
-    }
-    finished ||= Boolean(event.finish_reason);
+    if (event.text) stayingAtEnd(() => (turn.textContent += event.text));
+    if (event.finish_reason) ending = event;
   }
-  return finished;
+  return ending;
 }
 
 async function reply() {
   notice.textContent = "";
   const conversation = messages; // "clear" puts another list in its place
-  const turn = addTurn("assistant", "");
+  const said = { role: "assistant", content: "" };
+  const turn = addTurn(said);
+  const chosen = settings();
+  if (chosen.think) said.thought = true;
   turn.classList.add("writing");
   running = new AbortController();
   setWriting(true);
   let problem = null;
   try {
-    if (!(await stream(turn, running.signal))) throw new TypeError();
+    const ending = await stream(turn, chosen, running.signal);
+    if (!ending) throw new TypeError();
+    const { candidates, agreed } = ending.usage;
+    if (candidates) said.votes = `${agreed} of ${candidates} say so`;
     if (!turn.textContent) throw new Error("The model had nothing to say.");
   } catch (error) {
     problem = error.name === "AbortError" ? null : error;
   }
   turn.classList.remove("writing");
-  if (!turn.textContent) turn.remove();
-  else if (conversation === messages) messages.push({ role: "assistant", content: turn.textContent });
+  said.content = turn.textContent;
+  stayingAtEnd(() => show(turn, said));
+  if (!said.content) turn.remove();
+  else if (conversation === messages) messages.push(said);
   running = null;
   setWriting(false);
-  if (problem && conversation === messages) fail(problem, turn.textContent);
+  if (problem && conversation === messages) fail(problem, said.content);
   keep();
 }
 
@@ -194,7 +184,7 @@ function send(event) {
   message.value = "";
   messages.push({ role: "user", content });
   keep();
-  addTurn("user", content);
+  addTurn(messages.at(-1));
   reply();
 }
 

@@ -15,6 +15,8 @@ export function settings() {
     if (value !== "") chosen[name] = Number(value);
     else if (name === "seed") chosen.seed = null; // a new one each time, also if the server has one
   }
+  if (byId("think").checked) chosen.think = true;
+  if (byId("candidates").value > 1) chosen.candidates = Number(byId("candidates").value);
   return chosen;
 }
 
@@ -22,6 +24,9 @@ export function settings() {
 export function adopt(server) {
   limits = server.limits;
   byId("max_new_bytes").max = limits.max_new_bytes;
+  byId("candidates").max = limits.max_candidates;
+  byId("candidates").labels[0].hidden = limits.max_candidates < 2;
+  byId("think").labels[0].hidden = false;
   for (const name of NUMBERS.filter((each) => !changed.has(each))) {
     const input = byId(name);
     const value = server.defaults[name] ?? "";

@@ -43,12 +43,14 @@ class Reciter(Transformer):
         self.text, self.seconds_a_byte, self.at_end = text.encode(), seconds_a_byte, at_end
 
     def forward(self, ids, cache=None):
+        logits = torch.zeros(*ids.shape, 256)
+        if cache is None:  # it is asked how likely a reply is, and likes each as well
+            return logits
         time.sleep(self.seconds_a_byte)
         layer = cache.layers[0]  # how far the reply is, is kept where the conversation is
         said = getattr(layer, "said", 0)
-        layer.said, layer.length = said + 1, layer.length + ids.shape[1]
-        logits = torch.zeros(1, ids.shape[1], 256)
-        logits[0, -1, self.text[said] if said < len(self.text) else self.at_end] = 1000.0
+        layer.said, layer.length = said + 1, getattr(layer, "length", 0) + ids.shape[1]
+        logits[:, -1, self.text[said] if said < len(self.text) else self.at_end] = 1000.0
         return logits
 
 

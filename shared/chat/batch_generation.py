@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from shared.chat.generation import RECENT, keep_recent_half
+from shared.chat.generation import RECENT, Over, keep_recent_half, never
 from shared.chat.row_cache import RowCache
 from shared.chat.sampling import SamplingSettings, next_tokens
 from shared.chat.session import FinishReason, GrowingReply, fit_turns
@@ -30,6 +30,8 @@ class Reply(NamedTuple):
 
     text: str
     finish_reason: FinishReason
+    reply_bytes: int = 0
+    """bytes drawn, those of the closing mark included"""
 
 
 def never_stop(row: int, token: int) -> bool:
@@ -66,6 +68,7 @@ def generate_batch(
     shorten: ShortenRow = keep_half_of_row,
     batch_size: int = 64,
     on_done: OnDone = tell_nobody,
+    over: Over = never,
 ) -> list[list[int]]:
     """New ids for each prompt, up to `settings.max_new_bytes`: those of `stream_ids` for it alone.
 
@@ -77,6 +80,7 @@ def generate_batch(
         shorten: as in `stream_ids`, with the prompt's number before the ids.
         batch_size: texts side by side; long ones go first, so that equals stand together.
         on_done: told the number of each prompt that is done, as soon as it is.
+        over: asked before each pass through the model; once it is true all stay as they are.
 
     Raises:
         UserError: `batch_size` is below 1.
@@ -86,18 +90,23 @@ def generate_batch(
     texts = [_Text(i, list(ids), settings.generator(i)) for i, ids in enumerate(prompts)]
     waiting = sorted(texts, key=lambda text: len(text.ids))
     cache, rows = RowCache(model, min(batch_size, len(texts))), []
-    while waiting or rows:
+    while (waiting or rows) and not over():
         rows += [waiting.pop() for _ in range(min(batch_size - len(rows), len(waiting)))]
         _read_unread(cache, rows, shorten)
         _draw_one_each(cache, rows, settings)
-        for row in reversed(range(len(rows))):  # the last moves into the place of one that ends
+        for row in reversed(range(len(rows))):
             text = rows[row]
             if stop(text.number, text.new[-1]) or len(text.new) == settings.max_new_bytes:
-                cache.drop(row)
-                rows[row] = rows[-1]
-                rows.pop()
+                _take_out(cache, rows, row)
                 on_done(text.number)
     return [text.new for text in texts]
+
+
+def _take_out(cache: RowCache, rows: list[_Text], row: int) -> None:
+    """One text ends; the last moves into its place."""
+    cache.drop(row)
+    rows[row] = rows[-1]
+    rows.pop()
 
 
 def _read_unread(cache: RowCache, rows: list[_Text], shorten: ShortenRow) -> None:
@@ -128,6 +137,7 @@ def reply_batch(
     settings: SamplingSettings,
     batch_size: int = 64,
     on_done: OnDone = tell_nobody,
+    over: Over = never,
 ) -> list[Reply]:
     """The assistant's next turn in each conversation: the text and ending of `stream_reply`.
 
@@ -150,6 +160,8 @@ def reply_batch(
         return fit_turns(conversations[number], reply, tokenizer, context_length)
 
     prompts = [fit_turns(messages, [], tokenizer, context_length) for messages in conversations]
-    generate_batch(model, prompts, settings, ends, drop_turns, batch_size, on_done)
-    endings = zip(said, replies, strict=True)
-    return [Reply(text + reply.rest(), reply.finish_reason) for text, reply in endings]
+    generate_batch(model, prompts, settings, ends, drop_turns, batch_size, on_done, over)
+    return [
+        Reply(text + reply.rest(), reply.finish_reason, reply.size)
+        for text, reply in zip(said, replies, strict=True)
+    ]

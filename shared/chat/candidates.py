@@ -11,17 +11,20 @@ Promoted by 06_chat.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from shared.chat.batch_generation import Reply, reply_batch
+from shared.chat.generation import Over, never
 from shared.chat.pairs import reply_ids
-from shared.chat.reply_rows import reply_log_probabilities, side_by_side
+from shared.chat.reply_rows import ReplyRows, reply_log_probabilities, side_by_side
+from shared.chat.row_cache import READ_AT_ONCE
 from shared.chat.sampling import SamplingSettings
-from shared.chat.session import fit_turns
+from shared.chat.session import Piece, fit_turns
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.exercise import EQUALS
@@ -48,30 +51,72 @@ Pick = Callable[[Sequence[Message], Sequence[Candidate]], int]
 """conversation, candidates -> the number of the one to give"""
 
 
+class Choice(NamedTuple):
+    """How a reply is chosen: so many are drawn, and one is picked."""
+
+    count: int
+    pick: Pick
+
+
+def stream_chosen(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    messages: list[Message],
+    settings: SamplingSettings,
+    choice: Choice,
+    over: Over = never,
+) -> Iterator[Piece]:
+    """Yields the chosen reply, as one piece: which it is shows when all are drawn.
+
+    Like `stream_reply`, it does nothing before it is asked for that piece, and once `over()`
+    is true no id follows: what the candidates hold by then is chosen from.
+
+    Raises:
+        UserError: there is no message to reply to, or the count is out of range.
+    """
+    drawn = draw_candidates(model, tokenizer, messages, choice.count, settings, over)
+    best = drawn[choice.pick(messages, drawn)]
+    agreed = sum(each.answer == best.answer for each in drawn)
+    prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
+    size = len(tokenizer.decode_bytes(prompt))
+    text, finish_reason, reply_bytes = best.reply
+    yield Piece(text, finish_reason, size, reply_bytes, len(drawn), agreed)
+
+
 def draw_candidates(
     model: Transformer,
     tokenizer: Tokenizer,
     messages: list[Message],
     count: int,
     settings: SamplingSettings,
+    over: Over = never,
 ) -> list[Candidate]:
     """So many replies to one conversation, drawn side by side, each from a seed of its own.
+
+    Once `over()` is true they stay as they are.
 
     Raises:
         UserError: the count is out of range.
     """
     if not 1 <= count <= MOST:
         raise UserError(f"candidates is {count}; expected 1 to {MOST}")
-    replies = reply_batch(model, tokenizer, [messages] * count, settings)
+    replies = reply_batch(model, tokenizer, [messages] * count, settings, over=over)
     room = model.config.context_length + 1
     prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
     said = [reply_ids(r.text, tokenizer, r.finish_reason == "stop") for r in replies]
     kept = [prompt[-max(1, room - len(ids)) :] for ids in said]
     rows = side_by_side(kept, [ids[: room - 1] for ids in said])
-    with torch.inference_mode():
-        sums = reply_log_probabilities(model, *rows)  # (k,)
+    sums = _log_probabilities(model, rows)  # (k,)
     means = (sums / rows.replies.sum(dim=1).to(sums.device)).tolist()
     return [Candidate(reply, mean) for reply, mean in zip(replies, means, strict=True)]
+
+
+@torch.inference_mode()
+def _log_probabilities(model: Transformer, rows: ReplyRows) -> Tensor:
+    """log p of each reply, (k,); as many at once as are faster so: each position has V logits."""
+    at_once = max(1, READ_AT_ONCE // rows.ids.shape[1])
+    parts = [rows.part(slice(at, at + at_once)) for at in range(0, len(rows.ids), at_once)]
+    return torch.cat([reply_log_probabilities(model, *part) for part in parts])
 
 
 def by_vote(messages: Sequence[Message], candidates: Sequence[Candidate]) -> int:

@@ -29,6 +29,10 @@ class Piece:
     prompt_bytes: int = 0
     reply_bytes: int = 0
     """bytes drawn, those of the closing mark included"""
+    drawn: int = 1
+    """replies that this one was chosen from, itself included"""
+    agreed: int = 1
+    """those of them that give its answer"""
 
 
 def stream_reply(

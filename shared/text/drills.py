@@ -31,6 +31,7 @@ __all__ = [
     "make_exercise",
     "says_unknown",
     "sizes",
+    "with_working",
 ]
 
 NOTED = Message("assistant", "OK.")
@@ -118,6 +119,15 @@ def make_exercise(
     return Exercise(
         skill, messages, reply, question.answer, working, question.size, question.closed
     )
+
+
+def with_working(messages: Sequence[Message]) -> list[Message]:
+    """The conversation with a system message that asks for the working, as the drills word it."""
+    leads = bool(messages) and messages[0].role == "system"
+    system = messages[0].content if leads else ""
+    if SHOW_WORKING not in system:
+        system = f"{system} {SHOW_WORKING}".strip()
+    return [Message("system", system), *messages[leads:]]
 
 
 @cache
