@@ -7,7 +7,14 @@ import torch
 
 from shared.chat.attempts import Attempt, prompt_ids, sample_groups
 from shared.chat.batch_generation import reply_batch
-from shared.chat.practice import Practice, PracticeBatch, PracticeConfig, advantages, practice_loss
+from shared.chat.practice import (
+    TO_END,
+    Practice,
+    PracticeBatch,
+    PracticeConfig,
+    advantages,
+    practice_loss,
+)
 from shared.chat.reply_rows import reply_log_probabilities, side_by_side
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError
@@ -182,7 +189,7 @@ def practice(model, tokenizer, **fields) -> Practice:
     config = PracticeConfig(**({"questions": 2, "samples": 8, "max_new_bytes": 4} | fields))
 
     def ask(rng: random.Random) -> Exercise:
-        return question("".join(rng.choices("abc", k=3)))
+        return question("".join(rng.choices("abc", k=3)), answer="seven")
 
     return Practice(model, tokenizer, ask, config, seed=1, judge=judge_short)
 
@@ -211,6 +218,13 @@ def test_a_batch_in_which_all_agree_is_empty_and_teaches_nothing(ending_model, t
     loss = practice_loss(ending_model, batch)
     loss.backward()
     assert not loss and all(not p.grad.any() for p in ending_model.parameters())
+
+
+def test_a_reply_is_given_up_soon_after_the_longest_right_one(ending_model, tokenizer):
+    source = practice(ending_model, tokenizer, max_new_bytes=500)
+    source.judge = lambda exercise, reply: len(reply) % 2 == 0
+    batch = next(source)
+    assert batch.rows.replies.sum(dim=1).max() <= len("seven") + TO_END
 
 
 def test_a_model_in_training_samples_without_dropout_and_stays_in_training(random_model, tokenizer):

@@ -15,6 +15,7 @@ from shared.text.exercise import Exercise, check
 from shared.text.tokenizer_file import Tokenizer
 from shared.text.transcript import Message, render_prompt
 
+AT_ONCE = 128  # replies are short: the more side by side, the less each pass costs
 Judge = Callable[[Exercise, str], bool]
 
 
@@ -69,7 +70,7 @@ def sample_groups(
         said[row] += growing[row].add(token)
         return growing[row].over or len(rows[row]) + len(growing[row].ids) == context_length
 
-    drawn = generate_batch(model, rows, settings, ends)
+    drawn = generate_batch(model, rows, settings, ends, batch_size=AT_ONCE)
     attempts = []
     for row, (prompt, reply) in enumerate(zip(rows, drawn, strict=True)):
         text, ended = said[row] + growing[row].rest(), growing[row].finish_reason == "stop"

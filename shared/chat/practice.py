@@ -27,6 +27,8 @@ from shared.text.exercise import Exercise, check
 from shared.text.tokenizer_file import Tokenizer
 
 PATIENCE = 8  # batches without anything to learn
+AT_ONCE = 64  # rows that go through the model together, no wider than the longest of them
+TO_END = 16  # bytes beyond the longest right reply of a batch: all rows are as wide as the longest
 Ask = Callable[[random.Random], Exercise]
 
 
@@ -39,7 +41,7 @@ class PracticeConfig:
     samples: int = 16
     """k, replies to each question"""
     max_new_bytes: int = 120
-    """a reply that has not ended by then is wrong"""
+    """a reply that has not ended by then is wrong; also one far longer than the right one"""
     only_passed: bool = False
     """push up what was right and leave the rest alone"""
 
@@ -82,8 +84,11 @@ def practice_loss(model: Transformer, batch: PracticeBatch) -> Tensor:
 
     Its value says nothing; its gradient is the policy gradient.
     """
-    found = reply_log_probabilities(model, *batch.rows)  # (B,)
-    return -(batch.advantages.to(found.device) * found).sum() / batch.tried
+    pushed = []
+    for part in list(batch.in_parts(AT_ONCE)) or [batch]:  # a batch may be empty
+        found = reply_log_probabilities(model, *part.rows)  # (B,)
+        pushed.append((part.advantages.to(found.device) * found).sum())
+    return -sum(pushed) / batch.tried
 
 
 class Practice:
@@ -118,7 +123,9 @@ class Practice:
         """Samples G groups of k; a step on the batch should follow before the next."""
         config, rng = self.config, random.Random(f"{self.seed} {self.drawn}")
         exercises = [self.ask(rng) for _ in range(config.questions)]
-        settings = SamplingSettings(1.0, 0, 1.0, 1.0, config.max_new_bytes, rng.getrandbits(62))
+        longest = TO_END + max(len(exercise.reply.encode()) for exercise in exercises)
+        most = min(config.max_new_bytes, longest)
+        settings = SamplingSettings(1.0, 0, 1.0, 1.0, most, rng.getrandbits(62))
         training = self.model.training
         groups = sample_groups(
             self.model.eval(), self.tokenizer, exercises, config.samples, settings, self.judge
@@ -128,6 +135,7 @@ class Practice:
         pushes = advantages(rewards, config.only_passed).flatten()
         attempts = [attempt for group in groups for attempt in group]
         kept = pushes.nonzero().flatten().tolist()
+        kept.sort(key=lambda i: len(attempts[i].prompt) + len(attempts[i].reply))  # equals together
         rows = side_by_side([attempts[i].prompt for i in kept], [attempts[i].reply for i in kept])
         self.drawn += 1
         return PracticeBatch(rows, pushes[kept], len(attempts), rewards.mean().item())

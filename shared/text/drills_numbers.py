@@ -107,9 +107,7 @@ def larger(operands: Operands, size: int | None) -> Question:
     less, more = sorted((a, b))
     steps.append(f"{less}<{more}")
     is_more = operands.chance(0.7)
-    phrasings, sought, answer = (
-        (LARGER, "larger", more) if is_more else (SMALLER, "smaller", less)
-    )
+    phrasings, sought, answer = (LARGER, "larger", more) if is_more else (SMALLER, "smaller", less)
     working = f"{sought}? {' '.join(steps)}"
     blanks = {"a": a, "b": b}
     return Question(phrasings, blanks, str(answer), size, working, closed=size == 1)
