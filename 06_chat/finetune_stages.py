@@ -33,7 +33,7 @@ from shared.training.run_parts import build_optimizers
 
 CONVERSATIONS = {"primer", "drills", *CONVERSATION_KINDS}
 MIX = {"primer": 0.15, "drills": 0.85}  # of sft without --data
-QUESTIONS = 16  # groups in a step of practice
+TRIED = 256  # replies in a step of practice: of many questions few, or of few many
 LORA_LAYERS = {"all": EVERY_LAYER, "attention": ATTENTION}
 
 
@@ -170,7 +170,8 @@ def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> N
         run.batches = PairBatches(pairs, run.tokenizer, *sizes, run.config.seed)
         run.loss = partial(loss_of_pairs, reference, config)
     if options.stage == "practice":
-        config = PracticeConfig(QUESTIONS, options.samples, only_passed=options.only_passed)
+        groups = max(1, TRIED // options.samples)
+        config = PracticeConfig(groups, options.samples, only_passed=options.only_passed)
         ask = partial(asked, options.skill)
         run.batches = Tries(Practice(run.model, run.tokenizer, ask, config, run.config.seed))
         run.loss = loss_of_tries

@@ -178,8 +178,8 @@ def test_a_stage_goes_on_only_as_it_was_asked_for(other, tune, monkeypatch):
 
 def test_practice_without_any_right_reply_says_so_and_has_changed_nothing(tune, monkeypatch):
     monkeypatch.setattr(finetune_stages, "Practice", partial(Practice, judge=lambda *_: False))
-    with pytest.raises(UserError, match=r"nothing to learn: in 128 groups of 2.*0% right"):
-        tune("practice", "--samples", "2")
+    with pytest.raises(UserError, match=r"nothing to learn: in 16 groups of 128.*0% right"):
+        tune("practice", "--samples", "128")
 
 
 def test_a_stage_stands_beside_its_base(base):
