@@ -14,7 +14,16 @@ ENGINE = Path(__file__).resolve().parents[1] / "page" / "engine"
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Serves a folder, and the engine's modules below `/engine/`."""
+    """Serves a folder, the engine's modules below `/engine/`, and below `/cut/` half of a file."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/cut/"):
+            return super().do_GET()
+        data = (Path(self.directory) / self.path.removeprefix("/cut/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
 
     def translate_path(self, path: str) -> str:
         if path.startswith("/engine/"):

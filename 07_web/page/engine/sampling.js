@@ -41,10 +41,10 @@ export function nextToken(logits, settings, random, recent = []) {
 // The share of each id (V,), of which those that top-k and top-p leave out are 0.
 export function sharesOf(logits, { temperature, top_k, top_p }) {
   const divided = Float64Array.from(logits, (logit) => logit / temperature);
-  return softmax(keepTopP(keepTopK(divided, top_k), top_p));
+  return sharedOut(keepTopP(keepTopK(divided, top_k), top_p));
 }
 
-function softmax(logits) {
+function sharedOut(logits) {
   const largest = logits[indexOfLargest(logits)];
   const exponents = logits.map((logit) => Math.exp(logit - largest));
   const sum = exponents.reduce((total, each) => total + each, 0);
@@ -72,7 +72,7 @@ export function keepTopK(logits, k) {
 // The id that crosses p is kept, so at least one always remains.
 export function keepTopP(logits, p) {
   if (p >= 1) return logits;
-  const shares = softmax(logits).sort().reverse();
+  const shares = sharedOut(logits).sort().reverse();
   let sum = 0;
   let kept = 0;
   while (kept < shares.length && sum < p) sum += shares[kept++];
