@@ -17,6 +17,7 @@ import { buildTokenizer } from "./tokenizer.js";
 import { Trouble } from "./trouble.js";
 
 const BREATH = 20; // milliseconds between two looks at what the page wants
+const FRAME = 16; // milliseconds between two pictures on most screens
 
 let loaded = null;
 let current = 0; // the number of the reply being written
@@ -48,9 +49,22 @@ async function ask({ number, messages, settings }) {
   if (!messages.length) throw new Trouble("There is nothing to reply to.");
   const { model, tokenizer, cache } = loaded;
   const pause = pauses(() => current !== number);
+  const send = frames((text) => postMessage({ number, text }));
   for await (const piece of streamReply(model, tokenizer, cache, messages, settingsOf(settings), pause)) {
-    postMessage({ number, ...piece });
+    send(piece.text ?? "", Boolean(piece.finish_reason));
+    if (piece.finish_reason) postMessage({ number, ...piece });
   }
+}
+
+// Collects text for a frame of the screen: 10,000 messages a second would leave the page no time.
+function frames(post) {
+  let [held, last] = ["", 0];
+  return (text, atEnd) => {
+    held += text;
+    if (!held || (!atEnd && performance.now() - last < FRAME)) return;
+    post(held);
+    [held, last] = ["", performance.now()];
+  };
 }
 
 // A function that lets messages in every 20 ms, and tells whether the reply is over.
