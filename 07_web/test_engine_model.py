@@ -3,7 +3,7 @@
 import pytest
 import torch
 from assemble import BYTES, assembled
-from engine_page import engine_page, run
+from engine_page import ENGINE, engine_page, run
 from test_packing import with_a_nan
 
 from conftest import EXPERTS, VARIANTS
@@ -161,6 +161,18 @@ def test_simd_and_plain_javascript_multiply_alike(page):
 def test_the_committed_bytes_are_what_the_text_says():
     assert BYTES.read_bytes() == assembled()
     assert len(BYTES.read_bytes()) < 4096
+
+
+def test_the_engine_stays_short():
+    for file in ENGINE.glob("*.[jw]*"):
+        most = {".js": 250, ".wat": 150}.get(file.suffix)
+        assert most is None or len(file.read_text().splitlines()) <= most, file
+
+
+@pytest.mark.parametrize("kernels", ["wasm", "null"], ids=["SIMD", "plain JavaScript"])
+def test_a_model_larger_than_the_device_is_refused_in_one_sentence(page, kernels):
+    body = f"{LOAD} return createArithmetic(2 ** 45, {kernels}).catch(({{ message }}) => message);"
+    assert run(page, MODULES, body).startswith("The model needs 35184373 MB of memory, more than")
 
 
 def changed(data: bytes, kind: str) -> bytes:

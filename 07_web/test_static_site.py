@@ -157,10 +157,7 @@ def test_what_no_browser_runs_is_refused_before_anything_is_made(tmp_path, token
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (
-            {"a.js": 'import { b } from "./b.js";\nlet x;\n', "b.js": "const x = 1;\n"},
-            "named x",
-        ),
+        ({"a.js": 'import { b } from "./b.js";\nlet x;\n', "b.js": "const x = 1;\n"}, "named x"),
         (
             {"a.js": 'import { b as c } from "./b.js";\n', "b.js": "export const b = 1;\n"},
             "renames",
