@@ -28,6 +28,7 @@ from shared.errors import UserError, one_line_errors
 from shared.files import atomic_folder, user_path
 from shared.model.packing import Dtype, pack_weights
 from shared.model.weights import load_weights
+from shared.text.drills import SHOW_WORKING
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint import TOKENIZER_FILE
 from shared.training.checkpoint_folder import find_checkpoint
@@ -107,8 +108,9 @@ def refuse_what_no_browser_runs(experts: int, tokenizer: dict[str, Any]) -> None
 def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
     """What the server's `healthz` would answer."""
     model = {"parameters": parameters, **facts}
-    limits, defaults = Limits().of_one_request(), asdict(SamplingSettings())
-    return {"status": "ok", "model": model, "limits": limits, "defaults": defaults}
+    limits = Limits().of_one_request() | {"max_candidates": 1}  # a worker writes one at a time
+    told = {"limits": limits, "defaults": asdict(SamplingSettings())}
+    return {"status": "ok", "model": model, **told, "show_working": SHOW_WORKING}
 
 
 def site_files() -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 from engine_page import files_served
 from page_driver import button, choose, finished, opened, say, written
 from playwright.sync_api import expect
-from served_models import wait_until
+from served_models import streamed, wait_until
 
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import stream_reply
@@ -108,6 +108,28 @@ def test_a_reply_can_be_stopped_and_the_next_one_asked_for(browser, addresses, k
         say(page, "again")
         finished(page, 2)
         assert len(stopped) < 100_000
+
+
+ASK = """
+async (asked) => {
+  const { signal } = new AbortController();
+  const settings = { temperature: 0, max_new_bytes: 30, stream: true };
+  const body = JSON.stringify({ ...settings, ...asked });
+  const response = await fetch("chat", { method: "POST", body, signal });
+  return response.text();
+}
+"""
+
+
+def test_thinking_asks_for_the_working_as_the_server_does(browser, addresses):
+    hello, asks = {"role": "user", "content": "hi"}, "Show your working."
+    plain, kind = {"role": "system", "content": asks}, {"role": "system", "content": "Be kind."}
+    both = kind | {"content": f"Be kind. {asks}"}
+    with opened(browser, addresses["file"]) as page:
+        for given, meant in (([hello], plain), ([plain, hello], plain), ([kind, hello], both)):
+            thought = streamed(page.evaluate(ASK, {"messages": given, "think": True}).encode())
+            asked = streamed(page.evaluate(ASK, {"messages": [meant, hello]}).encode())
+            assert thought == asked and set(asked[1]) == {"finish_reason", "usage"}
 
 
 def test_the_one_file_asks_for_nothing(browser, addresses):

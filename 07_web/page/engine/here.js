@@ -69,12 +69,21 @@ function load() {
 
 const ready = load();
 
+// A system message asks for the working, in the words that the drills have taught.
+function withWorking(messages) {
+  const turns = messages.filter(({ role }, n) => n > 0 || role !== "system");
+  const system = turns.length < messages.length ? messages[0].content : "";
+  const content = system.includes(site.show_working) ? system : `${system} ${site.show_working}`.trim();
+  return [{ role: "system", content }, ...turns];
+}
+
 // A reply as server-sent events.
 async function chat({ body, signal }) {
   await ready;
   signal.throwIfAborted();
   if (troubled) return Response.json({ error: { field: "model", message: troubled } }, { status: 500 });
-  const { messages, ...settings } = JSON.parse(body);
+  const { messages: said, think, ...settings } = JSON.parse(body);
+  const messages = think ? withWorking(said) : said;
   const number = ++replies;
   const events = new ReadableStream({
     start(controller) {
@@ -82,7 +91,7 @@ async function chat({ body, signal }) {
       const end = (close) => {
         if (told.delete(number)) close();
       };
-      told.set(number, ({ trouble, ...event }) => {
+      told.set(number, ({ trouble, number: _, ...event }) => {
         if (trouble) return end(() => controller.error(new Error(trouble)));
         controller.enqueue(line.encode(`data: ${JSON.stringify(event)}\n\n`));
         if (event.finish_reason) end(() => controller.close());
