@@ -8,10 +8,11 @@ QUICK = 05_full_run/runs/quick/card.md
 
 STEP ?=
 
-.PHONY: help setup learn check test test-slow lint web clean 01 02 03 04 05 06 07
+.PHONY: help setup learn check test test-slow lint web site clean 01 02 03 04 05 06 07
 
 help:
 	@echo "make web         train the quick model if there is none yet, then chat in the browser"
+	@echo "make site        the quick model as files that chat without a server, and as one file"
 	@echo "make learn       write it yourself: one exercise after another, graded each time you save"
 	@echo "make check       grade all exercises once; make check STEP=03 those of one step"
 	@echo "make test        install what tests need and run all of them (under 5 minutes)"
@@ -70,6 +71,10 @@ $(QUICK): | $(VENV)/.installed
 
 web: setup $(QUICK)
 	@$(PY) 07_web/serve.py --port $(PORT)
+
+site: setup $(QUICK)
+	$(PY) 07_web/static_site.py --out site
+	@$(PY) -m webbrowser "file://$(CURDIR)/site/chat.html"
 
 01: setup
 	$(PY) 01_env/check_env.py

@@ -61,6 +61,7 @@ TABLE = {
     "model.heads": 3,
     "model.transformer": 3,
     "model.weights": 3,
+    "model.packing": 3,
     "model.presets": 3,
     "model.counting": 3,
     "model.interop": 3,

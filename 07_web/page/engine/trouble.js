@@ -1,0 +1,3 @@
+// Trouble: what a person should be told, in one sentence. Any other error is a defect of ours.
+
+export class Trouble extends Error {}

@@ -1,0 +1,152 @@
+"""Makes a site whose model runs in the visitor's browser: for any static host, for nothing.
+
+    python 07_web/static_site.py 05_full_run/runs/quick --out site
+    python 07_web/static_site.py RUN --out site --dtype float32
+
+`site/` goes to any host that serves files. `site/chat.html` alone is all of it once more: it
+chats when it is double-clicked, without a network. What is published goes through the checks of
+`publish.py`; the run's card lies beside the page, and the page links to it.
+"""
+
+import argparse
+import base64
+import json
+import sys
+import tempfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chat_request import Limits
+from one_file import bundled, in_one_file, policy_tag
+from publish import DATA, QUICK_RUN, console, publish
+from serve import facts_of
+
+from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError, one_line_errors
+from shared.files import atomic_folder, user_path
+from shared.model.packing import Dtype, pack_weights
+from shared.model.weights import load_weights
+from shared.text.drills import SHOW_WORKING
+from shared.training.card import CARD_FILE
+from shared.training.checkpoint import TOKENIZER_FILE
+from shared.training.checkpoint_folder import find_checkpoint
+
+PAGE = Path(__file__).with_name("page")
+ENGINE = PAGE / "engine"
+DTYPES = ("int8", "float16", "float32")
+KERNELS, ONE_FILE, START = "matvec.wasm", "chat.html", "index.html"
+SITE_POLICY = {
+    "default-src": "'self'",
+    "script-src": "'self' 'wasm-unsafe-eval'",
+    "img-src": "'self' data:",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Parses the command line, makes the site, says what is in it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
+    parser.add_argument("--out", required=True, help="the folder to make, or to make anew")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="int8", help="numbers of the site's weights"
+    )
+    options = parser.parse_args(arguments)
+    run, out = user_path(options.run), user_path(options.out)
+    if out.exists() and not (out / ONE_FILE).is_file():
+        raise UserError(f"{out} exists and is no such site: name another folder")
+    make_site(run, out, DATA, options.dtype)
+    for file in sorted(out.iterdir()):
+        console.print(f"{file.name:24} {file.stat().st_size:12,} bytes")
+    console.print(f"open {out / ONE_FILE} in a browser, or put {out} onto any host of files")
+
+
+def make_site(run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8") -> None:
+    """Writes the folder, and the one file in it.
+
+    Raises:
+        UserError: the run is not finished, or holds what may not be published; the model is a
+            mixture of experts, or its tokenizer is one that the page does not know.
+    """
+    with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
+        published = Path(checked) / "published"
+        publish(run, published, data_folder)
+        model = load_weights(published)
+        tokenizer = json.loads((published / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
+        facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
+        small = place / "small"
+        pack_weights(small, model, tokenizer, "int8")
+        (place / ONE_FILE).write_text(
+            one_file(small.read_bytes(), facts, published / CARD_FILE), encoding="utf-8"
+        )
+        pack_weights(small, model, tokenizer, dtype)
+        weights = (
+            f"weights-{zlib.crc32(small.read_bytes()):08x}.tllm"  # another model, another name
+        )
+        small.rename(place / weights)
+        for file in site_files():
+            (place / file.name).write_bytes(file.read_bytes())
+        (place / CARD_FILE).write_bytes((published / CARD_FILE).read_bytes())
+        facts |= {"weights": weights, "wasm": KERNELS}
+        (place / START).write_text(start_page(facts), encoding="utf-8")
+
+
+def refuse_what_no_browser_runs(experts: int, tokenizer: dict[str, Any]) -> None:
+    """The page would say so too, but to the visitors.
+
+    Raises:
+        UserError: a mixture of experts, or a tokenizer other than bytes and our BPE.
+    """
+    if experts > 1:
+        raise UserError("a mixture of experts does not run in a browser: serve it, 07_web/serve.py")
+    if (kind := tokenizer.get("kind")) not in ("bytes", "bpe"):
+        raise UserError(f"a browser's page knows bytes and BPE, not a {kind} tokenizer: serve it")
+
+
+def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the server's `healthz` would answer."""
+    model = {"parameters": parameters, **facts}
+    limits = Limits().of_one_request() | {"max_candidates": 1}  # a worker writes one at a time
+    told = {"limits": limits, "defaults": asdict(SamplingSettings())}
+    return {"status": "ok", "model": model, **told, "show_working": SHOW_WORKING}
+
+
+def site_files() -> list[Path]:
+    """All that the page asks for, but for the page itself."""
+    scripts = [*PAGE.glob("*.js"), *ENGINE.glob("*.js")]
+    return [*PAGE.glob("*.css"), *scripts, ENGINE / KERNELS]
+
+
+def page_text(head: str, card: str) -> str:
+    """The server's page with more in its head, and a link to the card at its end."""
+    page = (PAGE / "chat.html").read_text(encoding="utf-8")
+    link = f'<p class="honest"><a {card}>What this model was trained on</a></p>\n  </footer>'
+    return page.replace("<head>", f"<head>\n{head}", 1).replace("</footer>", link, 1)
+
+
+def start_page(facts: dict[str, Any]) -> str:
+    """`index.html`: all files lie in one folder, and the model's module comes before the page's."""
+    data = f'<script type="application/json" id="site">{json.dumps(facts)}</script>'
+    here = '<script src="here.js" type="module"></script>'
+    head = f"{policy_tag(SITE_POLICY)}\n{data}\n{here}"
+    return page_text(head, f'href="{CARD_FILE}"').replace('="page/', '="')
+
+
+def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:
+    """`chat.html`: styles, scripts, worker and weights inside."""
+    parts = {
+        "site": json.dumps(facts),
+        "weights": base64.b64encode(weights).decode(),
+        "kernels": base64.b64encode((ENGINE / KERNELS).read_bytes()).decode(),
+        "worker": '"use strict";\n' + bundled(ENGINE / "worker.js"),
+    }
+    inside = base64.b64encode(card.read_bytes()).decode()
+    page = page_text("", f'download="{CARD_FILE}" href="data:text/markdown;base64,{inside}"')
+    return in_one_file(page, PAGE, [ENGINE / "here.js"], parts)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,207 @@
+"""A site without a server: from http:// and from file://, the page's own model answers."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import one_file
+import pytest
+import static_site
+import torch
+from engine_page import files_served
+from page_driver import button, choose, finished, opened, say, written
+from playwright.sync_api import expect
+from served_models import streamed, wait_until
+
+from shared.chat.sampling import SamplingSettings
+from shared.chat.session import stream_reply
+from shared.errors import UserError
+from shared.model.config import ModelConfig, MoEConfig, NormConfig
+from shared.model.packing import read_packed, unpack_model
+from shared.model.transformer import Transformer
+from shared.text.sources import Source
+from shared.text.token_file import load_corpus
+from shared.text.transcript import Message
+from shared.training.checkpoint import save_checkpoint
+from shared.training.run_config import DataConfig
+
+pytest_plugins = ("web_fixtures",)
+
+SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
+
+
+def finished_run(folder: Path, model: Transformer, tokenizer, notes: bytes = b"") -> Path:
+    """A run on the primer, and on notes if there are any, as `full_run.py` leaves it."""
+    data = DataConfig([Source("primer")])
+    if notes:
+        (folder / "notes").mkdir(parents=True)
+        (folder / "notes" / "secret.md").write_bytes(notes)
+        data = DataConfig([Source("primer")], path=str(folder / "notes"))
+    hashes = {}
+    for source in data.all_sources():
+        corpus = load_corpus(source, folder / "data", tokenizer, data.valid_fraction)
+        hashes[corpus.name] = corpus.manifest["sha256"]["train"]
+    config = {"data": asdict(data), "corpora": hashes}
+    save_checkpoint(folder / "run" / "checkpoints", 1, model, tokenizer, config, {})
+    (folder / "run" / "card.md").write_text(f"# A model\n\n```text\n{SECRET}\n```\n")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def model(random_model, tokenizer):
+    """Never ends its turn: its first channel is always 1, and speaks against the end alone."""
+    model = random_model(context_length=128, norm=NormConfig("layer"), bias=True)
+    with torch.no_grad():
+        model.final_norm.weight[0], model.final_norm.bias[0] = 0, 1
+        model.head.weight[:, 0] = 0
+        model.head.weight[tokenizer.end_of_text, 0] = -1e4
+    return model
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, model, tokenizer):
+    folder = tmp_path_factory.mktemp("site")
+    run = finished_run(folder, model, tokenizer, SECRET.encode() * 20)
+    static_site.make_site(run, folder / "site", folder / "data")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def addresses(site):
+    """The page on a host of files, in a folder of it, and as one file without any host."""
+    with files_served(site.parent) as host:
+        yield {"http": f"{host}/site/", "file": (site / "chat.html").as_uri()}
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+def test_the_page_says_what_the_model_in_the_file_says(browser, addresses, site, tokenizer, kind):
+    packed = read_packed(next(site.glob("weights-*.tllm")))
+    settings = SamplingSettings(temperature=0, max_new_bytes=40)
+    talk = [Message("user", "hello <b>you</b>")]
+    expected = "".join(
+        p.text for p in stream_reply(unpack_model(packed), tokenizer, talk, settings)
+    )
+    with opened(browser, addresses[kind]) as page:
+        expect(page.locator("#facts")).to_contain_text("sees 128 bytes")
+        choose(page, "temperature", "0")
+        choose(page, "max_new_bytes", "40")
+        say(page, talk[0].content)
+        finished(page)
+        assert written(page) == expected
+        expect(page.get_by_role("progressbar")).to_have_count(0)
+        page.reload()
+        expect(page.locator(".turn.user")).to_have_text(talk[0].content)
+        kernels = (site / "matvec.wasm").read_bytes()
+        body = "(bytes) => WebAssembly.compile(Uint8Array.from(bytes)).then(() => true)"
+        assert page.evaluate(body, list(kernels)), "the page's policy forbids its kernels"
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+def test_a_reply_can_be_stopped_and_the_next_one_asked_for(browser, addresses, kind):
+    with opened(browser, addresses[kind]) as page:
+        choose(page, "max_new_bytes", "100000")
+        say(page, "hi")
+        wait_until(lambda: written(page))
+        button(page, "Stop").click()
+        stopped = finished(page)
+        choose(page, "max_new_bytes", "5")
+        say(page, "again")
+        finished(page, 2)
+        assert len(stopped) < 100_000
+
+
+ASK = """
+async (asked) => {
+  const { signal } = new AbortController();
+  const settings = { temperature: 0, max_new_bytes: 30, stream: true };
+  const body = JSON.stringify({ ...settings, ...asked });
+  const response = await fetch("chat", { method: "POST", body, signal });
+  return response.text();
+}
+"""
+
+
+def test_thinking_asks_for_the_working_as_the_server_does(browser, addresses):
+    hello, asks = {"role": "user", "content": "hi"}, "Show your working."
+    plain, kind = {"role": "system", "content": asks}, {"role": "system", "content": "Be kind."}
+    both = kind | {"content": f"Be kind. {asks}"}
+    with opened(browser, addresses["file"]) as page:
+        for given, meant in (([hello], plain), ([plain, hello], plain), ([kind, hello], both)):
+            thought = streamed(page.evaluate(ASK, {"messages": given, "think": True}).encode())
+            asked = streamed(page.evaluate(ASK, {"messages": [meant, hello]}).encode())
+            assert thought == asked and set(asked[1]) == {"finish_reason", "usage"}
+
+
+def test_the_one_file_asks_for_nothing(browser, addresses):
+    asked = []
+    with opened(browser, addresses["file"]) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.reload()
+        choose(page, "max_new_bytes", "5")
+        say(page, "hi")
+        finished(page)
+    assert {url.partition(":")[0] for url in asked} <= {"file", "blob", "data"}
+
+
+def test_a_model_that_does_not_come_is_told_and_what_was_typed_stays(browser, addresses):
+    with opened(browser, addresses["http"], allowed="Failed to load") as page:
+        page.route("**/*.tllm", lambda route: route.fulfill(status=404))
+        page.evaluate("caches.delete('tiny-llm-weights')")
+        page.reload()
+        expect(page.get_by_role("banner")).to_contain_text("the server answered 404")
+        say(page, "hi")
+        expect(page.locator("#notice")).to_contain_text("The model cannot be downloaded")
+        expect(page.locator(".turn.user")).to_have_text("hi")
+
+
+def test_the_site_holds_what_it_needs_and_no_training_text(site):
+    names = {file.name for file in site.iterdir()}
+    assert {"index.html", "chat.html", "card.md", "matvec.wasm", "worker.js", "chat.js"} <= names
+    assert all(SECRET.encode() not in file.read_bytes() for file in site.iterdir())
+    linked = re.findall(r'(?:src|href)="([\w.-]+)"', (site / "index.html").read_text())
+    assert set(linked) <= names and "card.md" in linked
+
+
+def test_a_site_is_made_anew_but_nothing_else_is_overwritten(tmp_path, site):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="exists and is no such site"):
+        static_site.main(["run", "--out", str(tmp_path / "mine")])
+
+
+def test_what_no_browser_runs_is_refused_before_anything_is_made(tmp_path, tokenizer):
+    experts = ModelConfig(d_model=8, n_heads=1, n_layers=1, moe=MoEConfig(n_experts=2))
+    run = finished_run(tmp_path, Transformer(experts), tokenizer)
+    with pytest.raises(UserError, match="a mixture of experts does not run in a browser"):
+        static_site.make_site(run, tmp_path / "site", tmp_path / "data")
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.js": 'import { b } from "./b.js";\nlet x;\n', "b.js": "const x = 1;\n"}, "named x"),
+        (
+            {"a.js": 'import { b as c } from "./b.js";\n', "b.js": "export const b = 1;\n"},
+            "renames",
+        ),
+        ({"a.js": "export default 3;\n"}, None),
+        ({"a.js": 'import * as b from "./b.js";\n'}, "cannot go into one script"),
+    ],
+)
+def test_modules_that_do_not_fit_into_one_script_are_refused(tmp_path, files, words):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        one_file.bundled(tmp_path / "a.js")
+
+
+def test_a_script_holds_each_module_once_and_after_what_it_imports(tmp_path):
+    (tmp_path / "a.js").write_text(
+        'import { b } from "./b.js";\nimport { c } from "./c.js";\nb(c);\n'
+    )
+    (tmp_path / "b.js").write_text('import {\n  c,\n} from "./c.js";\nexport function b() {}\n')
+    (tmp_path / "c.js").write_text("export const c = 1;\n")
+    script = one_file.bundled(tmp_path / "a.js")
+    assert script.split("\n") == [
+        *("// c.js", "const c = 1;", "", "// b.js", "function b() {}", "", "// a.js", "b(c);", "")
+    ]
