@@ -17,7 +17,7 @@ from shared.text.primer import PRIMER_PATH, primer_conversations
 from shared.text.splits import TRAIN, VALIDATION
 from shared.text.transcript import Message, render
 
-COUNT = 36_000  # conversations: 7.4 MB
+COUNT = 40_000  # conversations: 6.9 MB
 SEED = 0
 VALIDATION_SHARE = 0.005  # enough to measure; more would take time from a short run
 WORKING_SHARE = 0.9
@@ -25,7 +25,7 @@ RANDOM_LETTERS_SHARE = 0.5
 PRIMER_SHARE = 0.15  # of the turns after the first
 BETWEEN_SHARE = 0.4  # of what is recalled later has another exercise in between
 LONGEST = 250  # bytes that no further exercise may pass: nearly all fit a context of 256
-HOW_MANY = (1, 2, 3, 4, 5, 5, 5, 5, 5, 5)
+HOW_MANY = (1, 1, 1, 2, 3, 4, 5, 5, 5, 5)
 ASIDE = ("You are a tiny language model.", "Be kind.", "Answer in one line.")
 ASIDE_SHARE = 0.1  # of the system messages say something that changes no answer
 # Of these one a conversation: what is told in one would answer the question of another.
@@ -64,7 +64,7 @@ def read_drills(count: int = COUNT, seed: int = SEED) -> Iterator[Document]:
 
 
 def drill_count(argument: str) -> int:
-    """How many conversations `drills:COUNT` asks for; `drills` alone: 36,000.
+    """How many conversations `drills:COUNT` asks for; `drills` alone: 40,000.
 
     Raises:
         UserError: no whole number above 0.
@@ -73,7 +73,7 @@ def drill_count(argument: str) -> int:
         return COUNT
     if not argument.isdecimal() or not int(argument):
         raise UserError(
-            f"drills:{argument}: expected a number of conversations, as in drills:36000"
+            f"drills:{argument}: expected a number of conversations, as in drills:40000"
         )
     return int(argument)
 
@@ -112,7 +112,7 @@ def drill_conversation(rng: random.Random, held_out: bool) -> list[Message]:
         else:
             longer = _with_another(draw, turns, used, working)
         if len(render(lead + longer)) > LONGEST:
-            continue
+            break
         turns = longer
     return lead + turns
 
