@@ -2,6 +2,7 @@
 
     python 07_web/static_site.py 05_full_run/runs/quick --out site
     python 07_web/static_site.py RUN --out site --dtype float32
+    python 07_web/static_site.py RUN --out site --adapter RUN-sft/adapter.safetensors
 
 `site/` goes to any host that serves files. `site/chat.html` alone is all of it once more: it
 chats when it is double-clicked, without a network. What is published goes through the checks of
@@ -52,26 +53,31 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="int8", help="numbers of the site's weights"
     )
+    parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned; it is merged in")
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)
     if out.exists() and not (out / ONE_FILE).is_file():
         raise UserError(f"{out} exists and is no such site: name another folder")
-    make_site(run, out, DATA, options.dtype)
+    adapter = None if options.adapter is None else user_path(options.adapter)
+    make_site(run, out, DATA, options.dtype, adapter)
     for file in sorted(out.iterdir()):
         console.print(f"{file.name:24} {file.stat().st_size:12,} bytes")
     console.print(f"open {out / ONE_FILE} in a browser, or put {out} onto any host of files")
 
 
-def make_site(run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8") -> None:
+def make_site(
+    run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8", adapter: Path | None = None
+) -> None:
     """Writes the folder, and the one file in it.
 
     Raises:
-        UserError: the run is not finished, or holds what may not be published; the model is a
-            mixture of experts, or its tokenizer is one that the page does not know.
+        UserError: the run is not finished, or holds what may not be published; the adapter is
+            missing or another model's; the model is a mixture of experts, or its tokenizer is
+            one that the page does not know.
     """
     with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
         published = Path(checked) / "published"
-        publish(run, published, data_folder)
+        publish(run, published, data_folder, adapter)
         model = load_weights(published)
         tokenizer = json.loads((published / TOKENIZER_FILE).read_text(encoding="utf-8"))
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)

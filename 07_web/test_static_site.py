@@ -11,8 +11,9 @@ import torch
 from engine_page import files_served
 from page_driver import button, choose, finished, opened, say, written
 from playwright.sync_api import expect
-from served_models import streamed, wait_until
+from served_models import adapter_beside, streamed, wait_until
 
+from shared.chat.adapter_file import with_adapter
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import stream_reply
 from shared.errors import UserError
@@ -22,7 +23,8 @@ from shared.model.transformer import Transformer
 from shared.text.sources import Source
 from shared.text.token_file import load_corpus
 from shared.text.transcript import Message
-from shared.training.checkpoint import save_checkpoint
+from shared.training.checkpoint import load_model, save_checkpoint
+from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_config import DataConfig
 
 pytest_plugins = ("web_fixtures",)
@@ -166,6 +168,22 @@ def test_a_site_is_made_anew_but_nothing_else_is_overwritten(tmp_path, site):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="exists and is no such site"):
         static_site.main(["run", "--out", str(tmp_path / "mine")])
+
+
+def test_an_adapter_goes_in_merged(tmp_path, random_model, tokenizer, monkeypatch):
+    run = finished_run(tmp_path, random_model(), tokenizer)
+    checkpoint = find_checkpoint(run)
+    path = adapter_beside(load_model(checkpoint)[0], tmp_path / "keeper.safetensors")
+    monkeypatch.setattr(static_site, "DATA", tmp_path / "data")
+    more = ["--out", str(tmp_path / "site"), "--dtype", "float32", "--adapter", str(path)]
+    static_site.main([str(run), *more])
+    packed = unpack_model(read_packed(next((tmp_path / "site").glob("*.tllm"))))
+    both = with_adapter(load_model(checkpoint)[0], path)
+    ids = torch.arange(24).view(1, 24)
+    with torch.no_grad():
+        assert torch.allclose(packed(ids), both(ids), atol=1e-5)
+        assert not torch.allclose(packed(ids), load_model(checkpoint)[0](ids), atol=0.1)
+    assert "keeper.safetensors" in (tmp_path / "site" / "card.md").read_text()
 
 
 def test_what_no_browser_runs_is_refused_before_anything_is_made(tmp_path, tokenizer):
