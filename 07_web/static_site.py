@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from chat_request import Limits
+from given_weights import refuse_what_no_browser_runs
 from one_file import bundled, in_one_file, policy_tag
 from publish import DATA, QUICK_RUN, console, publish
-from serve import facts_of
+from serve import facts_of, tokenizer_of
 
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
@@ -31,13 +32,13 @@ from shared.model.packing import Dtype, pack_weights
 from shared.model.weights import load_weights
 from shared.text.drills import SHOW_WORKING
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import TOKENIZER_FILE
 from shared.training.checkpoint_folder import find_checkpoint
 
 PAGE = Path(__file__).with_name("page")
 ENGINE = PAGE / "engine"
 DTYPES = ("int8", "float16", "float32")
 KERNELS, ONE_FILE, START = "matvec.wasm", "chat.html", "index.html"
+CHOICE = "choice.js"  # between server and browser: of the served page
 SITE_POLICY = {
     "default-src": "'self'",
     "script-src": "'self' 'wasm-unsafe-eval'",
@@ -79,7 +80,7 @@ def make_site(
         published = Path(checked) / "published"
         publish(run, published, data_folder, adapter)
         model = load_weights(published)
-        tokenizer = json.loads((published / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        tokenizer = tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
         facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
         small = place / "small"
@@ -99,18 +100,6 @@ def make_site(
         (place / START).write_text(start_page(facts), encoding="utf-8")
 
 
-def refuse_what_no_browser_runs(experts: int, tokenizer: dict[str, Any]) -> None:
-    """The page would say so too, but to the visitors.
-
-    Raises:
-        UserError: a mixture of experts, or a tokenizer other than bytes and our BPE.
-    """
-    if experts > 1:
-        raise UserError("a mixture of experts does not run in a browser: serve it, 07_web/serve.py")
-    if (kind := tokenizer.get("kind")) not in ("bytes", "bpe"):
-        raise UserError(f"a browser's page knows bytes and BPE, not a {kind} tokenizer: serve it")
-
-
 def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
     """What the server's `healthz` would answer."""
     model = {"parameters": parameters, **facts}
@@ -121,13 +110,14 @@ def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
 
 def site_files() -> list[Path]:
     """All that the page asks for, but for the page itself."""
-    scripts = [*PAGE.glob("*.js"), *ENGINE.glob("*.js")]
+    scripts = [file for file in (*PAGE.glob("*.js"), *ENGINE.glob("*.js")) if file.name != CHOICE]
     return [*PAGE.glob("*.css"), *scripts, ENGINE / KERNELS]
 
 
 def page_text(head: str, card: str) -> str:
-    """The server's page with more in its head, and a link to the card at its end."""
+    """The server's page with more in its head, no choice, and a link to the card at its end."""
     page = (PAGE / "chat.html").read_text(encoding="utf-8")
+    page = page.replace(f'  <script src="page/engine/{CHOICE}" type="module"></script>\n', "")
     link = f'<p class="honest"><a {card}>What this model was trained on</a></p>\n  </footer>'
     return page.replace("<head>", f"<head>\n{head}", 1).replace("</footer>", link, 1)
 

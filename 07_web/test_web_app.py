@@ -170,7 +170,7 @@ def test_people_who_chat_at_once_get_their_own_replies(app):
 def test_the_page_and_its_parts_are_served_with_security_headers(client):
     page = client.get("/")
     assert page.mimetype == "text/html" and b"chat.js" in page.data
-    for name in ("chat.css", "turns.css", "chat.js", "settings.js", "turns.js"):
+    for name in ("chat.css", "turns.css", "chat.js", "settings.js", "turns.js", "engine/choice.js"):
         assert client.get(f"/page/{name}").status_code == 200
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
