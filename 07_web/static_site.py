@@ -127,7 +127,7 @@ def start_page(facts: dict[str, Any]) -> str:
     data = f'<script type="application/json" id="site">{json.dumps(facts)}</script>'
     here = '<script src="here.js" type="module"></script>'
     head = f"{policy_tag(SITE_POLICY)}\n{data}\n{here}"
-    return page_text(head, f'href="{CARD_FILE}"').replace('="page/', '="')
+    return page_text(head, f'target="_blank" href="{CARD_FILE}"').replace('="page/', '="')
 
 
 def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:

@@ -49,7 +49,7 @@ export function createAnswering(newWorker, parts, { defaults, show_working }) {
   // A reply as server-sent events.
   async function chat({ body, signal }) {
     const trouble = await unlessAborted(load(), signal);
-    if (trouble) return Response.json({ error: { field: "model", message: trouble } }, { status: 500 });
+    if (trouble) throw new Error(trouble);
     const { messages: said, think, ...settings } = JSON.parse(body);
     const messages = think ? withWorking(said, show_working) : said;
     const number = ++replies;

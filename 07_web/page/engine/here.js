@@ -5,6 +5,7 @@
 // weights are; in the one-file page also #weights and #kernels, in base64, and #worker, its source.
 
 import { createAnswering } from "./answering.js";
+import "./colours.js";
 
 const textOf = (id) => document.getElementById(id)?.textContent;
 const site = JSON.parse(textOf("site"));
