@@ -88,6 +88,7 @@ PAIRS = [
     ("ink", "model"),
     ("quiet", "model"),
     ("bad", "paper"),
+    ("accent", "paper"),
     ("on-accent", "accent"),
 ]
 
