@@ -82,15 +82,23 @@ def test_a_browser_that_keeps_nothing_says_so_once_and_chats(browser, addresses,
         expect(page.locator("#unkept")).to_contain_text("This browser keeps nothing")
 
 
+@pytest.fixture
+def context(browser):
+    """A visitor without the fast kernels: a long reply does not fill the page so fast."""
+    with browser.new_context() as context:
+        context.route("**/matvec.wasm", lambda route: route.fulfill(status=404))
+        yield context
+
+
 def kept(page) -> list[str]:
     """What the browser has stored, as texts."""
     stored = page.evaluate("localStorage.getItem('tiny-llm-conversation')")
     return [message["content"] for message in json.loads(stored or "[]")]
 
 
-def test_two_tabs_are_one_conversation_and_lose_nothing(browser, addresses):
-    with browser.new_context() as context, opened(context, addresses["http"]) as one:
-        with opened(context, addresses["http"]) as other:
+def test_two_tabs_are_one_conversation_and_lose_nothing(context, addresses):
+    with opened(context, addresses["http"], allowed="404") as one:
+        with opened(context, addresses["http"], allowed="404") as other:
             for page in (one, other):
                 choose(page, "max_new_bytes", "5")
             say(one, "first")
@@ -117,9 +125,9 @@ def test_two_tabs_are_one_conversation_and_lose_nothing(browser, addresses):
             assert kept(other) == []
 
 
-def test_clear_in_one_tab_ends_the_reply_in_the_other(browser, addresses):
-    with browser.new_context() as context, opened(context, addresses["http"]) as one:
-        with opened(context, addresses["http"]) as other:
+def test_clear_in_one_tab_ends_the_reply_in_the_other(context, addresses):
+    with opened(context, addresses["http"], allowed="404") as one:
+        with opened(context, addresses["http"], allowed="404") as other:
             choose(one, "max_new_bytes", FOREVER)
             say(one, "long")
             expect(other.locator(".turn.user")).to_have_count(1)
