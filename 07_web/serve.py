@@ -22,6 +22,7 @@ Ctrl-C ends replies where they are.
 """
 
 import errno
+import json
 import logging
 import runpy
 import signal
@@ -34,6 +35,7 @@ from typing import Any
 
 from chat_request import Limits
 from flask import Flask
+from given_weights import packed_for_browsers
 from http_errors import answer_in_json
 from jsonargparse import ArgumentParser, set_parsing_settings
 from waitress.server import create_server
@@ -46,7 +48,7 @@ from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
 from shared.model.transformer import Transformer
-from shared.training.checkpoint import load_model
+from shared.training.checkpoint import TOKENIZER_FILE, load_model
 from shared.training.checkpoint_folder import find_checkpoint
 from shared.training.run_log import read_metrics
 
@@ -71,6 +73,8 @@ def main(arguments: list[str]) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, device)
     model = with_adapter(model, options.adapter)
+    own = options.no_weights or answered_by  # a browser would not run the learner's functions
+    weights = None if own else packed_for_browsers(model, tokenizer_of(checkpoint))
     app = create_app(
         model,
         tokenizer,
@@ -79,6 +83,7 @@ def main(arguments: list[str]) -> None:
         pick=pick,
         facts=facts_of(model, checkpoint)
         | {"device": device_label(device), "answered_by": answered_by},
+        weights=weights,
         allow_origin=options.allow_origin,
         bound_to=options.host,
         allowed_host=options.allowed_host,
@@ -123,10 +128,18 @@ def command_line() -> ArgumentParser:
         default=30.0,
         help="longest time that SIGTERM leaves to replies in flight",
     )
+    parser.add_argument(
+        "--no-weights", action="store_true", help="no browser gets the model to answer by itself"
+    )
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
     return parser
+
+
+def tokenizer_of(checkpoint: Path) -> dict[str, Any]:
+    """What the tokenizer's `save` wrote."""
+    return json.loads((checkpoint / TOKENIZER_FILE).read_text(encoding="utf-8"))
 
 
 def facts_of(model: Transformer, checkpoint: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     python 07_web/static_site.py 05_full_run/runs/quick --out site
     python 07_web/static_site.py RUN --out site --dtype float32
+    python 07_web/static_site.py RUN --out site --adapter RUN-sft/adapter.safetensors
 
 `site/` goes to any host that serves files. `site/chat.html` alone is all of it once more: it
 chats when it is double-clicked, without a network. What is published goes through the checks of
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from chat_request import Limits
+from given_weights import refuse_what_no_browser_runs
 from one_file import bundled, in_one_file, policy_tag
 from publish import DATA, QUICK_RUN, console, publish
-from serve import facts_of
+from serve import facts_of, tokenizer_of
 
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
@@ -30,13 +32,13 @@ from shared.model.packing import Dtype, pack_weights
 from shared.model.weights import load_weights
 from shared.text.drills import SHOW_WORKING
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import TOKENIZER_FILE
 from shared.training.checkpoint_folder import find_checkpoint
 
 PAGE = Path(__file__).with_name("page")
 ENGINE = PAGE / "engine"
 DTYPES = ("int8", "float16", "float32")
 KERNELS, ONE_FILE, START = "matvec.wasm", "chat.html", "index.html"
+CHOICE = "choice.js"  # between server and browser: of the served page
 SITE_POLICY = {
     "default-src": "'self'",
     "script-src": "'self' 'wasm-unsafe-eval'",
@@ -52,28 +54,33 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="int8", help="numbers of the site's weights"
     )
+    parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned; it is merged in")
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)
     if out.exists() and not (out / ONE_FILE).is_file():
         raise UserError(f"{out} exists and is no such site: name another folder")
-    make_site(run, out, DATA, options.dtype)
+    adapter = None if options.adapter is None else user_path(options.adapter)
+    make_site(run, out, DATA, options.dtype, adapter)
     for file in sorted(out.iterdir()):
         console.print(f"{file.name:24} {file.stat().st_size:12,} bytes")
     console.print(f"open {out / ONE_FILE} in a browser, or put {out} onto any host of files")
 
 
-def make_site(run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8") -> None:
+def make_site(
+    run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8", adapter: Path | None = None
+) -> None:
     """Writes the folder, and the one file in it.
 
     Raises:
-        UserError: the run is not finished, or holds what may not be published; the model is a
-            mixture of experts, or its tokenizer is one that the page does not know.
+        UserError: the run is not finished, or holds what may not be published; the adapter is
+            missing or another model's; the model is a mixture of experts, or its tokenizer is
+            one that the page does not know.
     """
     with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
         published = Path(checked) / "published"
-        publish(run, published, data_folder)
+        publish(run, published, data_folder, adapter)
         model = load_weights(published)
-        tokenizer = json.loads((published / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        tokenizer = tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
         facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
         small = place / "small"
@@ -93,18 +100,6 @@ def make_site(run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8") ->
         (place / START).write_text(start_page(facts), encoding="utf-8")
 
 
-def refuse_what_no_browser_runs(experts: int, tokenizer: dict[str, Any]) -> None:
-    """The page would say so too, but to the visitors.
-
-    Raises:
-        UserError: a mixture of experts, or a tokenizer other than bytes and our BPE.
-    """
-    if experts > 1:
-        raise UserError("a mixture of experts does not run in a browser: serve it, 07_web/serve.py")
-    if (kind := tokenizer.get("kind")) not in ("bytes", "bpe"):
-        raise UserError(f"a browser's page knows bytes and BPE, not a {kind} tokenizer: serve it")
-
-
 def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
     """What the server's `healthz` would answer."""
     model = {"parameters": parameters, **facts}
@@ -115,13 +110,14 @@ def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
 
 def site_files() -> list[Path]:
     """All that the page asks for, but for the page itself."""
-    scripts = [*PAGE.glob("*.js"), *ENGINE.glob("*.js")]
+    scripts = [file for file in (*PAGE.glob("*.js"), *ENGINE.glob("*.js")) if file.name != CHOICE]
     return [*PAGE.glob("*.css"), *scripts, ENGINE / KERNELS]
 
 
 def page_text(head: str, card: str) -> str:
-    """The server's page with more in its head, and a link to the card at its end."""
+    """The server's page with more in its head, no choice, and a link to the card at its end."""
     page = (PAGE / "chat.html").read_text(encoding="utf-8")
+    page = page.replace(f'  <script src="page/engine/{CHOICE}" type="module"></script>\n', "")
     link = f'<p class="honest"><a {card}>What this model was trained on</a></p>\n  </footer>'
     return page.replace("<head>", f"<head>\n{head}", 1).replace("</footer>", link, 1)
 
@@ -131,7 +127,7 @@ def start_page(facts: dict[str, Any]) -> str:
     data = f'<script type="application/json" id="site">{json.dumps(facts)}</script>'
     here = '<script src="here.js" type="module"></script>'
     head = f"{policy_tag(SITE_POLICY)}\n{data}\n{here}"
-    return page_text(head, f'href="{CARD_FILE}"').replace('="page/', '="')
+    return page_text(head, f'target="_blank" href="{CARD_FILE}"').replace('="page/', '="')
 
 
 def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:

@@ -195,7 +195,7 @@ def test_what_the_server_tells_is_shown_and_only_changed_settings_are_sent(brows
         shown = "[...document.querySelectorAll('output, .settings input')].map((e) => e.value)"
         assert page.evaluate(shown) == [
             *("2.5", "2.5", "0.87", "0.85", "7", "200", "5", ""),
-            *("on", "1"),
+            *("on", "1", "on"),
         ]
         assert page.locator("#max_new_bytes").get_attribute("max") == "200"
         bodies = posted(page)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from served_models import adapter_beside
 
-from shared.chat.adapter_file import load_adapter, save_adapter
-from shared.chat.lora import adapted_layers, add_adapters
+from shared.chat.adapter_file import load_adapter
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.bpe import BPETokenizer
@@ -170,16 +170,6 @@ def test_training_text_anywhere_else_is_refused_and_nothing_is_made(file, run, t
     with pytest.raises(UserError, match=rf"{file} holds 64 bytes of markdown:notes"):
         publish.main([str(run), "--out", str(tmp_path / "public")])
     assert not (tmp_path / "public").exists()
-
-
-def adapter_beside(model: Transformer, path: Path) -> Path:
-    """A file of adapters that change what the model says."""
-    generator = torch.Generator().manual_seed(1)
-    add_adapters(model, rank=3, alpha=6.0, generator=generator)
-    for layer in adapted_layers(model).values():
-        torch.nn.init.normal_(layer.adapter.B, std=0.2, generator=generator)
-    save_adapter(model, path)
-    return path
 
 
 def test_a_published_model_with_an_adapter_says_what_both_say_together(run, tmp_path):

@@ -1,76 +1,28 @@
 """A site without a server: from http:// and from file://, the page's own model answers."""
 
 import re
-from dataclasses import asdict
-from pathlib import Path
 
 import one_file
 import pytest
 import static_site
 import torch
-from engine_page import files_served
+from finished_runs import SECRET, finished_run
 from page_driver import button, choose, finished, opened, say, written
 from playwright.sync_api import expect
-from served_models import streamed, wait_until
+from served_models import adapter_beside, streamed, wait_until
 
+from shared.chat.adapter_file import with_adapter
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import stream_reply
 from shared.errors import UserError
-from shared.model.config import ModelConfig, MoEConfig, NormConfig
+from shared.model.config import ModelConfig, MoEConfig
 from shared.model.packing import read_packed, unpack_model
 from shared.model.transformer import Transformer
-from shared.text.sources import Source
-from shared.text.token_file import load_corpus
 from shared.text.transcript import Message
-from shared.training.checkpoint import save_checkpoint
-from shared.training.run_config import DataConfig
+from shared.training.checkpoint import load_model
+from shared.training.checkpoint_folder import find_checkpoint
 
-pytest_plugins = ("web_fixtures",)
-
-SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
-
-
-def finished_run(folder: Path, model: Transformer, tokenizer, notes: bytes = b"") -> Path:
-    """A run on the primer, and on notes if there are any, as `full_run.py` leaves it."""
-    data = DataConfig([Source("primer")])
-    if notes:
-        (folder / "notes").mkdir(parents=True)
-        (folder / "notes" / "secret.md").write_bytes(notes)
-        data = DataConfig([Source("primer")], path=str(folder / "notes"))
-    hashes = {}
-    for source in data.all_sources():
-        corpus = load_corpus(source, folder / "data", tokenizer, data.valid_fraction)
-        hashes[corpus.name] = corpus.manifest["sha256"]["train"]
-    config = {"data": asdict(data), "corpora": hashes}
-    save_checkpoint(folder / "run" / "checkpoints", 1, model, tokenizer, config, {})
-    (folder / "run" / "card.md").write_text(f"# A model\n\n```text\n{SECRET}\n```\n")
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def model(random_model, tokenizer):
-    """Never ends its turn: its first channel is always 1, and speaks against the end alone."""
-    model = random_model(context_length=128, norm=NormConfig("layer"), bias=True)
-    with torch.no_grad():
-        model.final_norm.weight[0], model.final_norm.bias[0] = 0, 1
-        model.head.weight[:, 0] = 0
-        model.head.weight[tokenizer.end_of_text, 0] = -1e4
-    return model
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory, model, tokenizer):
-    folder = tmp_path_factory.mktemp("site")
-    run = finished_run(folder, model, tokenizer, SECRET.encode() * 20)
-    static_site.make_site(run, folder / "site", folder / "data")
-    return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def addresses(site):
-    """The page on a host of files, in a folder of it, and as one file without any host."""
-    with files_served(site.parent) as host:
-        yield {"http": f"{host}/site/", "file": (site / "chat.html").as_uri()}
+pytest_plugins = ("web_fixtures", "site_fixtures")
 
 
 @pytest.mark.parametrize("kind", ["http", "file"])
@@ -143,17 +95,6 @@ def test_the_one_file_asks_for_nothing(browser, addresses):
     assert {url.partition(":")[0] for url in asked} <= {"file", "blob", "data"}
 
 
-def test_a_model_that_does_not_come_is_told_and_what_was_typed_stays(browser, addresses):
-    with opened(browser, addresses["http"], allowed="Failed to load") as page:
-        page.route("**/*.tllm", lambda route: route.fulfill(status=404))
-        page.evaluate("caches.delete('tiny-llm-weights')")
-        page.reload()
-        expect(page.get_by_role("banner")).to_contain_text("the server answered 404")
-        say(page, "hi")
-        expect(page.locator("#notice")).to_contain_text("The model cannot be downloaded")
-        expect(page.locator(".turn.user")).to_have_text("hi")
-
-
 def test_the_site_holds_what_it_needs_and_no_training_text(site):
     names = {file.name for file in site.iterdir()}
     assert {"index.html", "chat.html", "card.md", "matvec.wasm", "worker.js", "chat.js"} <= names
@@ -166,6 +107,22 @@ def test_a_site_is_made_anew_but_nothing_else_is_overwritten(tmp_path, site):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="exists and is no such site"):
         static_site.main(["run", "--out", str(tmp_path / "mine")])
+
+
+def test_an_adapter_goes_in_merged(tmp_path, random_model, tokenizer, monkeypatch):
+    run = finished_run(tmp_path, random_model(), tokenizer)
+    checkpoint = find_checkpoint(run)
+    path = adapter_beside(load_model(checkpoint)[0], tmp_path / "keeper.safetensors")
+    monkeypatch.setattr(static_site, "DATA", tmp_path / "data")
+    more = ["--out", str(tmp_path / "site"), "--dtype", "float32", "--adapter", str(path)]
+    static_site.main([str(run), *more])
+    packed = unpack_model(read_packed(next((tmp_path / "site").glob("*.tllm"))))
+    both = with_adapter(load_model(checkpoint)[0], path)
+    ids = torch.arange(24).view(1, 24)
+    with torch.no_grad():
+        assert torch.allclose(packed(ids), both(ids), atol=1e-5)
+        assert not torch.allclose(packed(ids), load_model(checkpoint)[0](ids), atol=0.1)
+    assert "keeper.safetensors" in (tmp_path / "site" / "card.md").read_text()
 
 
 def test_what_no_browser_runs_is_refused_before_anything_is_made(tmp_path, tokenizer):

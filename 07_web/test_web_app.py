@@ -15,6 +15,11 @@ from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.transcript import Message
 
+SCRIPTS = [
+    *("chat.js", "answers.js", "kept.js", "settings.js", "turns.js"),
+    *("engine/choice.js", "engine/answering.js"),
+]
+STYLES = ("chat.css", "turns.css")
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -170,7 +175,7 @@ def test_people_who_chat_at_once_get_their_own_replies(app):
 def test_the_page_and_its_parts_are_served_with_security_headers(client):
     page = client.get("/")
     assert page.mimetype == "text/html" and b"chat.js" in page.data
-    for name in ("chat.css", "turns.css", "chat.js", "settings.js", "turns.js"):
+    for name in (*SCRIPTS, *STYLES):
         assert client.get(f"/page/{name}").status_code == 200
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
@@ -178,10 +183,9 @@ def test_the_page_and_its_parts_are_served_with_security_headers(client):
 
 
 def test_the_page_has_no_outside_host_no_inline_script_and_no_html_from_text(client):
-    scripts, styles = ("chat.js", "settings.js", "turns.js"), ("chat.css", "turns.css")
     html, *parts = (
         client.get(path).get_data(as_text=True)
-        for path in ("/", *(f"/page/{name}" for name in (*scripts, *styles)))
+        for path in ("/", *(f"/page/{name}" for name in (*SCRIPTS, *STYLES)))
     )
     for text in (html, *parts):
         assert "http://" not in text and "https://" not in text

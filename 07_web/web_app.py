@@ -8,7 +8,9 @@ POST /chat     {"messages": [{"role", "content"}, ...], "temperature"?, "top_k"?
                data: {"text": ...} for each piece, then one with finish_reason and usage
 GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...},
                 "defaults": {"temperature", ...}}; a learner's own functions that take part in
-               replies stand in model.answered_by
+               replies stand in model.answered_by, and where the weights are given to browsers
+               in_browser says how
+GET  /weights.tllm   see given_weights.py
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
                the seconds one reply may take, or because the server ends.
@@ -28,6 +30,7 @@ from typing import Any
 
 from chat_request import SERVERS_OWN, BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
+from given_weights import give_weights
 from same_origin import guard_origins
 from server_names import guard_names
 from slots import Slot, Slots
@@ -45,7 +48,8 @@ RETRY_SECONDS = 5
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold it
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -60,6 +64,7 @@ def create_app(
     defaults: SamplingSettings | None = None,
     pick: Pick = by_vote,
     facts: dict[str, Any] | None = None,
+    weights: bytes | None = None,
     allow_origin: Sequence[str] = (),
     bound_to: str = "127.0.0.1",
     allowed_host: Sequence[str] = (),
@@ -73,6 +78,7 @@ def create_app(
         defaults: sampling settings where a request names none.
         pick: which of several candidates is sent where a request names no rule.
         facts: what the page may tell about the model.
+        weights: what browsers that want to answer by themselves are given; None refuses.
         allow_origin: other sites whose pages may chat, such as https://example.org.
         bound_to, allowed_host: under which names it may be asked; see `guard_names`.
         behind_proxy: believe X-Forwarded-* headers; without a proxy anybody could write them.
@@ -81,6 +87,7 @@ def create_app(
     defaults = limits.shortened(defaults or SamplingSettings())
     app = bare_app(limits, behind_proxy)
     slots, picks = app.extensions["slots"], {**PICKS, SERVERS_OWN: pick}
+    offer = give_weights(app, weights)
 
     @app.get("/")
     def page() -> Response:
@@ -89,7 +96,7 @@ def create_app(
     @app.get("/healthz")
     def health() -> Response:
         told = {"limits": limits.of_one_request(), "defaults": asdict(defaults)}
-        return jsonify(status="ok", model=facts or {}, **told)
+        return jsonify(status="ok", model=facts or {}, **told, **offer)
 
     @app.post("/chat")
     def chat() -> Response:

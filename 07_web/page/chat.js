@@ -1,31 +1,46 @@
+import { Refusal, readEvents, refusal } from "./answers.js";
+import { keep, kept, later, together, whenAnotherTabKeeps } from "./kept.js";
 import { adopt, byId, limits, settings } from "./settings.js";
-import { SPEAKERS, addTurn, log, show, stayingAtEnd } from "./turns.js";
+import { addTurn, log, show, stayingAtEnd } from "./turns.js";
 
 const message = byId("message");
 const notice = byId("notice");
-const STORE = "tiny-llm-conversation";
 const REST_BYTES = 500; // of a request: what it holds beside its turns, and more
 
 let messages = [];
 let running = null; // the AbortController of the reply being written
+let writing = null; // that reply so far: what is kept of it, and where it stands
+let othersSpoke = false; // in another tab, while a reply was written in this one
 
-function keep() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(messages));
-  } catch {
-    // private windows may refuse storage; the conversation then lasts until reload
-  }
+function redraw() {
+  for (const turn of log.querySelectorAll(".turn")) turn.remove();
+  byId("empty").hidden = false;
+  for (const turn of messages) addTurn(turn);
 }
 
 function recall() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(STORE)) ?? [];
-    messages = kept.filter(({ role, content }) => Object.hasOwn(SPEAKERS, role) && typeof content === "string");
-  } catch {
-    messages = []; // no storage, or something in it that this page did not write
+  messages = kept();
+  redraw();
+  if (messages.at(-1)?.role === "user" || messages.at(-1)?.cut) offerRetry("The reply was not finished.");
+}
+
+// One conversation in two tabs: who is not writing shows what the other one has said.
+function follow() {
+  const theirs = kept();
+  if (!theirs.length) clear();
+  else if (running) othersSpoke = true;
+  else {
+    messages = theirs;
+    redraw();
+    notice.textContent = "This conversation went on in another tab.";
   }
-  for (const turn of messages) addTurn(turn);
-  if (messages.at(-1)?.role === "user") offerRetry("The reply was not finished.");
+}
+
+// A hidden tab may be closed, or frozen, without another word.
+function keepUnfinished() {
+  if (!document.hidden || !writing?.turn.textContent) return;
+  const { said, turn } = writing;
+  keep([...messages, { ...said, content: turn.textContent, cut: true }]);
 }
 
 const bytesIn = (text) => new TextEncoder().encode(text).length;
@@ -55,43 +70,6 @@ function setWriting(writing) {
   log.setAttribute("aria-busy", writing); // screen readers wait for the whole reply
 }
 
-// Server-sent events: blocks of lines, an empty line between them. A network
-// chunk may end anywhere, so the last, unfinished block waits for the next chunk.
-async function* readEvents(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    held += value;
-    const blocks = held.split("\n\n");
-    held = blocks.pop();
-    for (const block of blocks) {
-      if (block.startsWith("data: ")) yield JSON.parse(block.slice(6));
-    }
-  }
-}
-
-// What the server refused. A refused request (4xx) would be refused again, so there is no
-// Retry for it: what was typed goes back to where it can be changed.
-class Refusal extends Error {
-  constructor(status, words) {
-    super(words);
-    this.again = status >= 500;
-  }
-}
-
-async function refusal(response) {
-  const { status } = response;
-  if (status === 503) return new Refusal(status, "The model is busy with other chats. Please try again in a moment.");
-  try {
-    const { error } = await response.json();
-    return new Refusal(status, `${error.field}: ${error.message}`);
-  } catch {
-    return new Refusal(status, `The server answered ${status}.`);
-  }
-}
-
 // Returns how the reply ended and what it took; null if the server did not close it properly.
 async function stream(turn, chosen, signal) {
   const response = await fetch("chat", {
@@ -112,8 +90,10 @@ async function stream(turn, chosen, signal) {
 async function reply() {
   notice.textContent = "";
   const conversation = messages; // "clear" puts another list in its place
-  const said = { role: "assistant", content: "" };
+  const question = messages.at(-1);
+  const said = { role: "assistant", content: "", at: question.at + 0.5 };
   const turn = addTurn(said);
+  writing = { said, turn };
   const chosen = settings();
   if (chosen.think) said.thought = true;
   turn.classList.add("writing");
@@ -133,16 +113,23 @@ async function reply() {
   said.content = turn.textContent;
   stayingAtEnd(() => show(turn, said));
   if (!said.content) turn.remove();
-  else if (conversation === messages) messages.push(said);
-  running = null;
+  running = writing = null;
   setWriting(false);
-  if (problem && conversation === messages) fail(problem, said.content);
-  keep();
+  if (conversation !== messages) return; // it was cleared meanwhile
+  if (problem) said.cut = true;
+  if (said.content) messages.push(said);
+  if (othersSpoke) {
+    messages = together(messages, kept());
+    redraw();
+  }
+  othersSpoke = false;
+  if (problem) fail(problem, said.content, question);
+  keep(messages);
 }
 
-function fail(error, written) {
+function fail(error, written, question) {
   if (error instanceof Refusal && !error.again) {
-    takeBack();
+    takeBack(question);
     notice.textContent = error.message;
   } else if (error instanceof TypeError) { // what fetch throws when nobody answers any more
     offerRetry(written ? "The server left in the middle of the reply." : "The server cannot be reached.");
@@ -151,10 +138,10 @@ function fail(error, written) {
   }
 }
 
-function takeBack() {
-  const { content } = messages.pop();
-  [...log.querySelectorAll(".turn.user")].at(-1).remove();
-  message.value ||= content; // unless something new was typed meanwhile
+function takeBack(question) {
+  messages = messages.filter((each) => each !== question);
+  redraw();
+  message.value ||= question.content; // unless something new was typed meanwhile
   message.focus();
 }
 
@@ -169,12 +156,10 @@ function offerRetry(words) {
 
 function again() {
   if (running) return;
-  if (messages.at(-1)?.role === "assistant") {
-    messages.pop();
-    log.lastElementChild.remove();
-  }
+  if (messages.at(-1)?.cut) messages.pop();
+  redraw();
   message.focus(); // the Retry button goes
-  if (messages.length) reply();
+  if (messages.at(-1)?.role === "user") reply();
 }
 
 function send(event) {
@@ -182,18 +167,21 @@ function send(event) {
   const content = message.value.trim();
   if (!content || running) return; // a second Enter while a reply is written does nothing
   message.value = "";
-  messages.push({ role: "user", content });
-  keep();
+  messages.push({ role: "user", content, at: later(messages) });
+  keep(messages);
   addTurn(messages.at(-1));
   reply();
+}
+
+function forget() {
+  keep([]);
+  clear();
 }
 
 function clear() {
   running?.abort();
   messages = [];
-  keep();
-  for (const turn of log.querySelectorAll(".turn")) turn.remove();
-  byId("empty").hidden = false;
+  redraw();
   notice.textContent = "";
   message.focus();
 }
@@ -223,12 +211,15 @@ async function showFacts() {
 
 byId("form").addEventListener("submit", send);
 byId("stop").addEventListener("click", () => running?.abort());
-byId("clear").addEventListener("click", clear);
+byId("clear").addEventListener("click", forget);
 message.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") running?.abort();
 });
+document.addEventListener("visibilitychange", keepUnfinished);
+whenAnotherTabKeeps(follow);
 recall();
 showFacts();
+if (window === window.top) message.focus(); // in a frame it would take the focus from the page around it

@@ -83,3 +83,16 @@ def fits(page: Page) -> bool:
         """() => [document.documentElement, document.getElementById('log')]
                  .every((part) => part.scrollWidth <= part.clientWidth)"""
     )
+
+
+def nameless(page: Page) -> list[str]:
+    """The controls that a screen reader has no name for."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll(
+                "button, input, textarea, select, summary, a, [tabindex], [role], article")]
+            .filter((e) => !(e.getAttribute("aria-label")?.trim()
+                || [...(e.labels ?? [])].some((label) => label.textContent.trim())
+                || (!e.labels?.length && e.textContent.trim())
+                || (e.role === "status")))
+            .map((e) => e.outerHTML)"""
+    )

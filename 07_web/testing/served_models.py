@@ -17,6 +17,8 @@ from flask import Flask
 from serve import build_server
 from waitress import wasyncore
 
+from shared.chat.adapter_file import save_adapter
+from shared.chat.lora import adapted_layers, add_adapters
 from shared.model.config import ModelConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import END_OF_TEXT
@@ -52,6 +54,16 @@ class Reciter(Transformer):
         layer.said, layer.length = said + 1, getattr(layer, "length", 0) + ids.shape[1]
         logits[:, -1, self.text[said] if said < len(self.text) else self.at_end] = 1000.0
         return logits
+
+
+def adapter_beside(model: Transformer, path: Path) -> Path:
+    """A file of adapters that change what the model says."""
+    generator = torch.Generator().manual_seed(1)
+    add_adapters(model, rank=3, alpha=6.0, generator=generator)
+    for layer in adapted_layers(model).values():
+        torch.nn.init.normal_(layer.adapter.B, std=0.2, generator=generator)
+    save_adapter(model, path)
+    return path
 
 
 def free_slots(app: Flask) -> int:

@@ -1,0 +1,176 @@
+"""What goes wrong at a visitor's: one sentence on the page each, and nothing said is lost."""
+
+import json
+
+import pytest
+from page_driver import PHONE, button, choose, finished, fits, nameless, opened, say, written
+from playwright.sync_api import expect
+from served_models import wait_until
+
+pytest_plugins = ("web_fixtures", "site_fixtures")
+
+FOREVER = "1000000"
+NO_STORAGE = """
+Object.defineProperty(window, "localStorage", { get() { throw new Error("refused"); } });
+"""
+
+
+@pytest.mark.parametrize(
+    ("comes", "words"),
+    [
+        ({"status": 404}, "The model cannot be downloaded: the server answered 404."),
+        ("cut", "The download of the model broke off: reload the page to try again."),
+        ("abort", "The model cannot be downloaded: nobody answers. Reload the page to try again."),
+        ({"body": b"<!doctype html>"}, "This file holds no packed model."),
+    ],
+    ids=["not there", "breaks off", "nobody", "something else"],
+)
+def test_a_model_that_does_not_come_is_told_and_asked_for_again(
+    browser, addresses, site, comes, words
+):
+    def answer(route):
+        if comes == "abort":
+            route.abort()
+        elif comes == "cut":
+            route.continue_(url=route.request.url.replace("/site/", "/cut/site/"))
+        else:
+            route.fulfill(**comes)
+
+    with browser.new_context() as context:
+        context.route("**/*.tllm", answer)
+        with opened(context, addresses["http"], allowed="Failed to load") as page:
+            expect(page.get_by_role("banner")).to_contain_text(words)
+            choose(page, "max_new_bytes", "5")
+            say(page, "hi")
+            expect(page.locator("#notice")).to_contain_text(words)
+            expect(page.locator(".turn.user")).to_have_text("hi")
+            context.unroute("**/*.tllm")
+            button(page, "Retry").click()
+            assert finished(page)
+            expect(page.locator(".turn.user")).to_have_text("hi")
+
+
+def test_without_fast_arithmetic_it_says_that_replies_come_slowly(browser, addresses):
+    with opened(browser, addresses["http"], allowed="404") as page:
+        page.route("**/matvec.wasm", lambda route: route.fulfill(status=404))
+        page.reload()
+        expect(page.get_by_role("banner")).to_contain_text("replies come slowly")
+        choose(page, "max_new_bytes", "5")
+        say(page, "hi")
+        assert finished(page)
+
+
+def test_without_workers_it_says_so_and_keeps_what_was_typed(browser, addresses):
+    with opened(browser, addresses["file"]) as page:
+        page.add_init_script("delete window.Worker; window.Worker = undefined;")
+        page.reload()
+        expect(page.get_by_role("banner")).to_contain_text("This browser cannot run the model")
+        say(page, "hi")
+        expect(page.locator("#notice")).to_contain_text("This browser cannot run the model")
+        expect(page.locator(".turn.user")).to_have_text("hi")
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+def test_a_browser_that_keeps_nothing_says_so_once_and_chats(browser, addresses, kind):
+    with opened(browser, addresses[kind]) as page:
+        page.add_init_script(NO_STORAGE)
+        page.reload()
+        expect(page.locator("#unkept")).to_have_text("")
+        choose(page, "max_new_bytes", "5")
+        say(page, "hi")
+        finished(page)
+        expect(page.locator("#unkept")).to_contain_text("This browser keeps nothing")
+
+
+@pytest.fixture
+def context(browser):
+    """A visitor without the fast kernels: a long reply does not fill the page so fast."""
+    with browser.new_context() as context:
+        context.route("**/matvec.wasm", lambda route: route.fulfill(status=404))
+        yield context
+
+
+def kept(page) -> list[str]:
+    """What the browser has stored, as texts."""
+    stored = page.evaluate("localStorage.getItem('tiny-llm-conversation')")
+    return [message["content"] for message in json.loads(stored or "[]")]
+
+
+def test_two_tabs_are_one_conversation_and_lose_nothing(context, addresses):
+    with opened(context, addresses["http"], allowed="404") as one:
+        with opened(context, addresses["http"], allowed="404") as other:
+            for page in (one, other):
+                choose(page, "max_new_bytes", "5")
+            say(one, "first")
+            finished(one)
+            finished(other)  # who is idle follows
+            expect(other.locator("#notice")).to_have_text(
+                "This conversation went on in another tab."
+            )
+            choose(one, "max_new_bytes", FOREVER)
+            say(one, "second, long")
+            wait_until(lambda: written(one))
+            expect(other.locator(".turn.user")).to_have_text(["first", "second, long"])
+            say(other, "third")
+            finished(other, 2)
+            button(one, "Stop").click()
+            finished(one, 3)
+            said = ["first", "second, long", "third"]
+            for page in (one, other):
+                expect(page.locator(".turn.user")).to_have_text(said)
+                expect(page.locator(".turn.assistant")).to_have_count(3)
+            assert kept(one)[::2] == said
+            button(one, "Clear").click()
+            expect(other.locator(".turn")).to_have_count(0)
+            assert kept(other) == []
+
+
+def test_clear_in_one_tab_ends_the_reply_in_the_other(context, addresses):
+    with opened(context, addresses["http"], allowed="404") as one:
+        with opened(context, addresses["http"], allowed="404") as other:
+            choose(one, "max_new_bytes", FOREVER)
+            say(one, "long")
+            expect(other.locator(".turn.user")).to_have_count(1)
+            button(other, "Clear").click()
+            expect(one.locator(".turn")).to_have_count(0)
+            expect(button(one, "Send")).to_be_visible()
+            assert kept(one) == []
+
+
+HIDE = """
+Object.defineProperty(document, "hidden", { get: () => true });
+document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+def test_a_tab_that_is_hidden_keeps_the_unfinished_reply_and_goes_on(browser, addresses):
+    with opened(browser, addresses["http"]) as page:
+        choose(page, "max_new_bytes", FOREVER)
+        say(page, "hello")
+        wait_until(lambda: written(page))
+        page.evaluate(HIDE)
+        before = len(kept(page)[1])
+        assert before > 0
+        wait_until(lambda: len(written(page)) > before)
+        page.reload()  # as if it had been closed
+        expect(page.locator("#notice")).to_contain_text("The reply was not finished.")
+        assert len(written(page)) >= before
+        choose(page, "max_new_bytes", "5")
+        button(page, "Retry").click()
+        expect(page.locator("#notice")).to_have_text("")
+        assert len(finished(page)) <= 5
+        assert len(kept(page)) == 2
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_site_fits_a_phone_and_every_control_has_a_name(browser, addresses, kind, scheme):
+    with opened(browser, addresses[kind], viewport=PHONE, color_scheme=scheme) as page:
+        choose(page, "max_new_bytes", "50")
+        say(page, "hello")
+        finished(page)
+        assert fits(page)
+        page.get_by_text("Settings").click()
+        assert fits(page) and nameless(page) == []
+        assert page.locator("#log").bounding_box()["height"] > 80  # still room to read
+        assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
