@@ -138,17 +138,15 @@ def draw(points: list[Point], skill: str, place: Path) -> None:
         spent, right = [p.spent for p in its], [100 * p.right for p in its]
         axes.plot(spent, right, marker="o", label=way)
         for point, x, y in zip(its, spent, right, strict=True):
-            axes.annotate(
-                f"k={point.candidates}",
-                (x, y),
-                fontsize=7,
-                xytext=(3, -9),
-                textcoords="offset points",
-            )
+            if way == "verifier":  # the other lines have their points below these
+                label = f"k = {point.candidates}"
+                axes.annotate(label, (x, y), (-4, 6), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set(
-        xscale="log",
         xlabel="bytes drawn for one question",
         ylabel="right, %",
+        ylim=(-4, 100),
         title=f"{skill}, held-out operands",
     )
     axes.legend(fontsize=8)
