@@ -63,7 +63,7 @@ def here(page):
     return page.get_by_label("Answer in this browser")
 
 
-@pytest.mark.parametrize("prefix", ["", "/llm"])
+@pytest.mark.parametrize("prefix", ["", pytest.param("/llm", marks=pytest.mark.slow)])
 def test_the_browser_answers_and_the_server_is_not_asked(
     browser, tokenizer, weights, said_here, prefix
 ):

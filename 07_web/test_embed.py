@@ -14,7 +14,7 @@ PAGE = """<!doctype html><html lang="en"><title>Mine</title><link rel="icon" hre
 PAPER, INK = "rgb(255, 248, 231)", "rgb(10, 20, 30)"
 
 
-@pytest.fixture(params=["one host", "two hosts", "file"])
+@pytest.fixture(params=["one host", pytest.param("two hosts", marks=pytest.mark.slow), "file"])
 def embedding(request, site):
     """The address of a page that embeds the site's: of the same host, of another, of none."""
     page = site.parent / "mine.html"

@@ -129,6 +129,7 @@ def test_the_same_turns_fit_into_the_context(page, tmp_path, bpe, kind):
         assert ids == fit_turns(talk, reply, tokenizer, size)
 
 
+@pytest.mark.slow
 def test_bpe_cuts_and_merges_alike(page, tmp_path, bpe):
     every = [chr(code) for code in range(0x3080)] + list("😀𝔘")
     texts = [*contents(50), *(f"a{each} {each}{each}b" for each in every)]

@@ -20,8 +20,14 @@ Object.defineProperty(window, "localStorage", { get() { throw new Error("refused
     [
         ({"status": 404}, "The model cannot be downloaded: the server answered 404."),
         ("cut", "The download of the model broke off: reload the page to try again."),
-        ("abort", "The model cannot be downloaded: nobody answers. Reload the page to try again."),
-        ({"body": b"<!doctype html>"}, "This file holds no packed model."),
+        pytest.param(
+            "abort",
+            "The model cannot be downloaded: nobody answers. Reload the page to try again.",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"body": b"<!doctype html>"}, "This file holds no packed model.", marks=pytest.mark.slow
+        ),
     ],
     ids=["not there", "breaks off", "nobody", "something else"],
 )
@@ -70,7 +76,7 @@ def test_without_workers_it_says_so_and_keeps_what_was_typed(browser, addresses)
         expect(page.locator(".turn.user")).to_have_text("hi")
 
 
-@pytest.mark.parametrize("kind", ["http", "file"])
+@pytest.mark.parametrize("kind", [pytest.param("http", marks=pytest.mark.slow), "file"])
 def test_a_browser_that_keeps_nothing_says_so_once_and_chats(browser, addresses, kind):
     with opened(browser, addresses[kind]) as page:
         page.add_init_script(NO_STORAGE)

@@ -25,7 +25,7 @@ from shared.training.checkpoint_folder import find_checkpoint
 pytest_plugins = ("web_fixtures", "site_fixtures")
 
 
-@pytest.mark.parametrize("kind", ["http", "file"])
+@pytest.mark.parametrize("kind", [pytest.param("http", marks=pytest.mark.slow), "file"])
 def test_the_page_says_what_the_model_in_the_file_says(browser, addresses, site, tokenizer, kind):
     packed = read_packed(next(site.glob("weights-*.tllm")))
     settings = SamplingSettings(temperature=0, max_new_bytes=40)

@@ -173,6 +173,7 @@ def test_time_that_is_up_ends_all_candidates_where_they_are(tokenizer):
     assert answer["usage"]["candidates"] == 3
 
 
+@pytest.mark.slow
 def test_a_server_takes_its_function_from_the_command_line(
     checkpoint, tokenizer, tmp_path, monkeypatch
 ):

@@ -73,8 +73,7 @@ def create_app(
     """Builds the application around one model, which all requests share and none changes.
 
     Args:
-        limits: what one request may ask for, and how many are served at once; their slots
-            stand in `app.extensions["slots"]`, for the server to close when it ends.
+        limits: of one request, and of all at once: the server closes `app.extensions["slots"]`.
         defaults: sampling settings where a request names none.
         pick: which of several candidates is sent where a request names no rule.
         facts: what the page may tell about the model.
@@ -121,18 +120,18 @@ def create_app(
 
     guard_names(app, bound_to, allowed_host, behind_proxy)
     guard_origins(app, allow_origin)
-    answer_errors(app, limits)
     return app
 
 
 def bare_app(limits: Limits, behind_proxy: bool) -> Flask:
-    """An application with slots and the page's parts, and no other address yet."""
+    """An application with slots, the page's parts and answers to errors; no other address yet."""
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.extensions["slots"] = Slots(limits.concurrent, limits.queue_length)
     if behind_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
+    answer_errors(app, limits)
     return app
 
 
