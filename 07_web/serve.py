@@ -96,9 +96,8 @@ def main(arguments: list[str]) -> None:
 
 def command_line() -> ArgumentParser:
     """The options of this script."""
-    parser = ArgumentParser(
-        description="Serves the chat page for a trained model.", allow_abbrev=False
-    )
+    about = "Serves the chat page for a trained model."
+    parser = ArgumentParser(description=about, allow_abbrev=False)
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
     parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
@@ -128,9 +127,7 @@ def command_line() -> ArgumentParser:
         default=30.0,
         help="longest time that SIGTERM leaves to replies in flight",
     )
-    parser.add_argument(
-        "--no-weights", action="store_true", help="no browser gets the model to answer by itself"
-    )
+    parser.add_argument("--no-weights", action="store_true", help="no browser gets the model")
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
