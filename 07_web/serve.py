@@ -210,9 +210,9 @@ def serve_until_told(
     told: list[int] = []  # no Event: its lock could be held here when the signal comes
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     serving = threading.Thread(target=server.run, daemon=True)
-    serving.start()
-    print(f"chat with your model at {address_of(server)}  (Ctrl-C ends it)", flush=True)
     try:
+        serving.start()
+        print(f"chat with your model at {address_of(server)}  (Ctrl-C ends it)", flush=True)
         while serving.is_alive() and not told:
             time.sleep(0.2)
     except KeyboardInterrupt:
