@@ -3,16 +3,14 @@
 import json
 
 import pytest
-import torch
 from engine_page import engine_page
 
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import stream_reply
-from shared.model.config import NormConfig
 from shared.model.packing import pack_weights
 from shared.text.transcript import Message
 
-pytest_plugins = ("web_fixtures",)
+pytest_plugins = ("web_fixtures", "site_fixtures")
 
 BYTES = {"kind": "bytes", "end_of_text": 30}
 HELLO = [{"role": "user", "content": "hello"}]
@@ -40,17 +38,6 @@ START = """
     worker.postMessage({ task: "ask", number, messages, settings });
 }
 """
-
-
-@pytest.fixture(scope="module")
-def model(random_model, tokenizer):
-    """Never ends its turn: its first channel is always 1, and speaks against the end alone."""
-    model = random_model(context_length=128, norm=NormConfig("layer"), bias=True)
-    with torch.no_grad():
-        model.final_norm.weight[0], model.final_norm.bias[0] = 0, 1
-        model.head.weight[:, 0] = 0
-        model.head.weight[tokenizer.end_of_text, 0] = -1e4
-    return model
 
 
 @pytest.fixture(scope="module")

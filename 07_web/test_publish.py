@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import publish
 import pytest
 import torch
+from finished_runs import SECRET, finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_models import adapter_beside
@@ -20,14 +21,9 @@ from shared.model.transformer import Transformer
 from shared.text.bpe import BPETokenizer
 from shared.text.bpe_training import train_bpe
 from shared.text.primer import is_shipped_primer
-from shared.text.sources import Source
 from shared.text.text_spans import SPAN, first_shared_span, window_hashes
-from shared.text.token_file import load_corpus
 from shared.text.tokenizer_file import Tokenizer
-from shared.training.checkpoint import load_model, save_checkpoint
-from shared.training.run_config import DataConfig
-
-SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
+from shared.training.checkpoint import load_model
 
 
 def as_ids(data: bytes) -> np.ndarray:
@@ -97,17 +93,8 @@ def make_run(tmp_path, tiny_config, monkeypatch) -> Callable[[Tokenizer], Path]:
 
     def make(tokenizer: Tokenizer, notes: bytes = SECRET.encode() * 20, sample: str = "") -> Path:
         monkeypatch.setattr(publish, "DATA", tmp_path / "data")
-        (tmp_path / "notes").mkdir()
-        (tmp_path / "notes" / "secret.md").write_bytes(notes)
-        data = DataConfig([Source("primer")], path=str(tmp_path / "notes"))
-        hashes = {}
-        for source in data.all_sources():
-            corpus = load_corpus(source, tmp_path / "data", tokenizer, data.valid_fraction)
-            hashes[corpus.name] = corpus.manifest["sha256"]["train"]
-        folder = tmp_path / "run"
         model = Transformer(replace(tiny_config, vocab_size=tokenizer.vocab_size))
-        config = {"data": asdict(data), "corpora": hashes}
-        save_checkpoint(folder / "checkpoints", 1, model, tokenizer, config, {})
+        folder = finished_run(tmp_path, model, tokenizer, notes)
         hello = "user: hello\nassistant: Hello! I am a tiny language model. What shall we talk "
         samples = hello + "about?", sample or "I dreamt: " + SECRET
         blocks = "\n\n".join(f"```text\n{text}\n```" for text in samples)

@@ -96,6 +96,29 @@ def context(browser):
         yield context
 
 
+WORKERS = """
+window.workers = [];
+window.Worker = class extends Worker {
+  constructor(...given) { super(...given); workers.push(this); }
+};
+"""
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_reply_is_told_and_replaced(context, addresses):
+    with opened(context, addresses["http"], allowed="404") as page:
+        page.add_init_script(WORKERS)
+        page.reload()
+        choose(page, "max_new_bytes", "900")
+        say(page, "hi")
+        expect(page.locator(".turn.assistant")).not_to_be_empty()
+        page.evaluate("workers[0].dispatchEvent(new ErrorEvent('error'))")
+        expect(page.locator("#notice")).to_contain_text("This browser cannot run the model")
+        expect(page.locator(".turn.user")).to_have_text("hi")
+        choose(page, "max_new_bytes", "5")
+        page.get_by_role("button", name="Retry").click()
+        assert finished(page) and page.evaluate("workers.length") == 2
+
+
 def kept(page) -> list[str]:
     """What the browser has stored, as texts."""
     stored = page.evaluate("localStorage.getItem('tiny-llm-conversation')")

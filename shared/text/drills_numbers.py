@@ -90,8 +90,7 @@ def subtracting(operands: Operands, size: int | None) -> Question:
 def larger(operands: Operands, size: int | None) -> Question:
     """`which is larger, 58 or 62?` → `larger? 2d2d= 56< 58<62 = 62`.
 
-    As long as the other, then less.
-
+    First how many digits each has, then digit by digit; at last the smaller number, then the other.
     A sign stands behind what it compares: before it, one of the two would not be read yet.
     """
     size = size or operands.pick(DRAWN)

@@ -23,7 +23,9 @@ export function createAnswering(newWorker, parts, { defaults, show_working }) {
     return new Promise((resolve) => {
       const fail = (trouble) => {
         worker?.terminate();
+        loading = null;
         line.say(trouble);
+        for (const act of told.values()) act({ trouble }); // it may end in the middle of a reply
         resolve(trouble);
       };
       try {
