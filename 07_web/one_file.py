@@ -1,7 +1,7 @@
 """One file for a whole page: modules, styles and data inside, and a policy that allows no more.
 
-Modules become one script: each once, what it imports before it, from whichever folder. So no two may give one name to
-different things at their top level, and an import may not rename.
+Modules become one script: each once, what it imports before it, from whichever folder. So no two
+may give one name to different things at their top level, and an import may not rename.
 """
 
 import base64
