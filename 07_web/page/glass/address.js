@@ -5,7 +5,7 @@
 // Layers and heads count from 1, as in the notes; bytes are positions and count from 0.
 
 const NUMBERS_IN_ADDRESS = { byte: 0, layer: 1, head: 1 };
-const OFF = /^([a-z]{1,20})(?:\.([1-9]\d{0,3}))?(?:\.([1-9]\d{0,3}))?$/;
+const OFF = /^([a-z ]{1,20})(?:\.([1-9]\d{0,3}))?(?:\.([1-9]\d{0,3}))?$/;
 
 // { view, byte, layer, head, changes } with null, and [], for what the address does not say.
 export function stateOfAddress(hash) {

@@ -3,80 +3,77 @@
 
 const GONE = "This browser cannot look inside: it is too old, or forbids workers.";
 
+// Nobody waits for this answer any more.
+export class Stopped extends Error {}
+
 // newWorker: () -> a Worker. parts: () -> { weights, wasm }, as for answering.js.
 export function createGlass(newWorker, parts) {
-  const waiting = new Map(); // number -> what is done with an answer
-  const begin = { worker: null, loading: null, loaded: null, number: 0, given: parts };
+  const waiting = new Map(); // number -> what is done with its answers
+  let [worker, loading, number] = [null, null, 0];
   let onProgress = () => {};
 
   function start() {
-    begin.worker = newWorker();
-    begin.worker.onerror = () => fail(GONE);
-    begin.worker.onmessage = ({ data }) => {
+    worker = newWorker();
+    worker.onerror = () => end(new Error(GONE));
+    worker.onmessage = ({ data }) => {
       if (data.progress) onProgress(...data.progress);
       else if (data.number) waiting.get(data.number)?.(data);
-      else if (data.trouble) fail(data.trouble);
-      else begin.loaded?.resolve(data.ready);
     };
   }
 
-  function fail(trouble) {
-    begin.worker?.terminate();
-    begin.loaded?.reject(new Error(trouble));
-    begin.worker = begin.loading = null;
-    for (const act of [...waiting.values()]) act({ trouble });
+  // Ends the worker; the next question starts another.
+  function end(error) {
+    worker?.terminate();
+    worker = loading = null;
+    const left = [...waiting.values()];
+    waiting.clear();
+    for (const act of left) act({ error });
   }
 
-  // Another model, or the same anew: resolves to what it tells of itself.
-  async function load(newParts) {
-    begin.given = newParts;
-    begin.loading = replaced(begin.loading);
-    return begin.loading;
-  }
-
-  async function replaced(before) {
-    await before?.catch(() => {});
+  // act(answer) is true when that was the last one. signal: ends it sooner.
+  function sent(message, act, signal) {
+    const mine = ++number;
+    signal?.addEventListener("abort", () => worker?.postMessage({ task: "stop", number: mine }));
     return new Promise((resolve, reject) => {
-      begin.loaded = { resolve, reject };
-      try {
-        if (!begin.worker) start();
-      } catch {
-        return fail(GONE);
-      }
-      begin.worker.postMessage({ task: "load", ...begin.given() });
-    });
-  }
-
-  const ready = () => (begin.loading ??= replaced(null));
-
-  // Sends a task; act(answer) is true when that was the last of its answers.
-  async function sent(message, act) {
-    await ready();
-    const number = ++begin.number;
-    return new Promise((resolve, reject) => {
-      waiting.set(number, (answer) => {
-        if (answer.trouble) reject(new Error(answer.trouble));
+      waiting.set(mine, (answer) => {
+        const error = answer.error ?? (answer.stopped ? new Stopped() : answer.trouble && new Error(answer.trouble));
+        if (error) reject(error);
         else if (!act(answer)) return;
-        waiting.delete(number);
+        waiting.delete(mine);
         resolve(answer);
       });
-      begin.worker.postMessage({ ...message, number });
+      worker.postMessage({ ...message, number: mine });
     });
   }
+
+  // Another model in the place of this one, or the same anew: resolves to what it tells of itself.
+  function load(newParts = parts) {
+    try {
+      if (!worker) start();
+    } catch {
+      return Promise.reject(new Error(GONE));
+    }
+    const mine = sent({ task: "load", ...newParts() }, () => true).then(({ ready }) => ready);
+    mine.catch(() => loading === mine && (loading = null)); // so that the next question tries anew
+    return (loading = mine);
+  }
+
+  const ready = () => loading ?? load();
 
   return {
     load,
-    ready,
-    progress: (act) => (onProgress = act),
-    ask: (message) => sent(message, () => true),
+    ask: (message) => ready().then(() => sent(message, () => true)),
     // A reply that begins with the ids `begun`; onText(piece) as it is written.
-    goOn: (message, onText) =>
-      sent({ task: "go on", ...message }, (answer) => {
-        if (answer.text) onText(answer.text);
-        return Boolean(answer.finish_reason);
-      }),
-    stop: () => begin.worker?.postMessage({ task: "stop" }),
-    // Gives the memory back; the next question starts anew.
-    close: () => begin.worker && fail("It was closed."),
+    async goOn(message, onText, signal) {
+      await ready();
+      signal?.throwIfAborted();
+      const act = ({ text, finish_reason }) => {
+        if (text) onText(text);
+        return Boolean(finish_reason);
+      };
+      return sent({ task: "go on", ...message }, act, signal);
+    },
+    progress: (act) => (onProgress = act),
+    close: () => end(new Stopped()),
   };
 }

@@ -8,51 +8,53 @@
 //   name        what the address calls it: #view=attention
 //   title       its tab;  sentence: the one sentence that stands above it
 //   open        called once, when the view is first shown: puts its elements into root. They stay
-//               while other views are shown: draw changes them and keeps focus and unfolded parts
+//               while other views are shown: draw changes them, and focus and unfolded parts live on
 //   draw(now)   called, and awaited, whenever something has changed; never twice at the same time.
-//               now: { looked, at, layer, head, changes, fork, writing }
-//               looked: the answer of the worker's `look`; at: the chosen byte, always one of its tokens
-//               May return a shading for the strip above: { kind: "surprise" | "look", strengths:
+//               now: { looked, at, layer, head, changes, forkAt, writing }
+//               looked: the worker's answer to `look`; at: the chosen byte, always one of its tokens
+//               May return a shading for the transcript above: { kind: "surprise" | "look", strengths:
 //               a number 0 to 1 for each byte, arcs: [[n, weight], ...] }. Otherwise: the surprise
-//   inside      { ask(message), goOn(message, onText), stop()   the worker, see client.js
-//                 load(parts), parts()     another model in its place; the page's own again
-//                 set({ byte?, layer?, head?, changes?, view? })   something else is chosen
-//                 settings(), said()       as the page has them: { temperature, ... }; { messages, reply }
-//                 forkTo(ids)              the reply is written on from these ids; forkTo(null): back
-//                 redraw() }               draw is wanted again
-//   Each element a view makes may use the classes of glass.css; `made`, `tableOf` and `foldedAway` of
-//   elements.js make tables and folded parts. A picture has such a table behind it.
+//   inside      { ask(message), goOn(message, onText, signal)   the worker, see client.js and tasks.js
+//                 load(parts), parts()   another model in its place (then call redraw); the page's own
+//                 set({ view?, byte?, layer?, head?, changes? })   something else is chosen
+//                 settings(), said()     as the page has them: { temperature, ... }; { messages, reply }
+//                 forkTo(ids, at)        the reply is written on from these ids; forkTo(null): back
+//                 redraw() }             draw is wanted again
+//
+// elements.js makes tables and folded parts: a picture has such a table behind it.
 
 import { conversation, whenConversationChanges } from "../conversation.js";
 import { shownSettings } from "../settings.js";
 import { addressOf, stateOfAddress } from "./address.js";
-import { attentionView } from "./attention.js";
-import { bytesView } from "./bytes.js";
-import { createGlass } from "./client.js";
+import { attentionView } from "./view_attention.js";
+import { bytesView } from "./view_bytes.js";
+import { Stopped, createGlass } from "./client.js";
 import { createFork } from "./fork.js";
-import { headView } from "./head.js";
+import { headView } from "./view_head.js";
 import { layOut } from "./layout.js";
-import { lensView } from "./lens.js";
-import { whatIfView } from "./whatif.js";
+import { lensView } from "./view_lens.js";
+import { whatIfView } from "./view_whatif.js";
 
 const VIEWS = [bytesView, attentionView, headView, lensView, whatIfView];
 const AGAIN = 120; // milliseconds between two pictures while a reply is written
 const MOST_BITS = 8; // a byte that surprised so much, or more, has the full colour
 
-// The page's model can be opened: shows the button. newWorker, parts: see client.js; dressed(messages,
-// thought) -> the messages as they were sent, if more than the conversation was.
-export function openable(newWorker, parts, dressed = (messages) => messages) {
+// The page's model can be opened: shows the button. newWorker, parts: see client.js. dressed: a
+// conversation -> its messages as they were sent, where more was sent than the page shows.
+export function openable(newWorker, parts, dressed = ({ messages }) => messages) {
+  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "" };
+  const draws = new Map(); // view -> its draw, once it was shown
   const glass = createGlass(newWorker, parts);
-  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, drawing: new Map(), looked: null, read: "" };
-  const layout = layOut(VIEWS, { set, toggle, close });
-  const said = () => {
-    const { messages, ...rest } = conversation();
-    return { ...rest, messages: dressed(messages, rest.thought) };
-  };
-  const fork = createFork(glass, said, () => now.state.changes, shownSettings, refresh);
+  const layout = layOut(VIEWS, { set, close, toggle: () => (now.open ? close() : open()) });
+  const said = () => ({ ...conversation(), messages: dressed(conversation()) });
+  const how = () => ({ settings: shownSettings(), changes: now.state.changes });
+  const fork = createFork(glass, said, how, refresh);
   const inside = {
-    ...glass, set, parts, said, settings: shownSettings, redraw: refresh,
-    forkTo: (ids) => fork.to(ids, now.looked),
+    ...glass, set, parts, said, settings: shownSettings, forkTo: fork.to,
+    redraw() {
+      now.read = "";
+      refresh();
+    },
   };
   glass.progress(layout.progress);
   whenConversationChanges(refresh);
@@ -63,7 +65,7 @@ export function openable(newWorker, parts, dressed = (messages) => messages) {
     const { view, ...rest } = stateOfAddress(location.hash);
     const known = VIEWS.some(({ name }) => name === view);
     now.state = { ...rest, view: known ? view : now.state.view };
-    if (known && !now.open) show();
+    if (known && !now.open) open();
     else refresh();
   }
 
@@ -73,18 +75,11 @@ export function openable(newWorker, parts, dressed = (messages) => messages) {
     refresh();
   }
 
-  function keepAddress(state) {
-    history.replaceState(history.state, "", addressOf(state, location.hash));
-  }
+  const keepAddress = (state) => history.replaceState(history.state, "", addressOf(state, location.hash));
 
-  function toggle() {
-    if (now.open) return close();
+  function open() {
     now.state.view ??= VIEWS[0].name;
     keepAddress(now.state);
-    show();
-  }
-
-  function show() {
     now.open = true;
     layout.show(true);
     refresh();
@@ -94,54 +89,54 @@ export function openable(newWorker, parts, dressed = (messages) => messages) {
     now.open = false;
     keepAddress({ ...now.state, view: null });
     layout.show(false);
-    fork.end();
+    fork.leave();
     glass.close();
-    now.looked = null;
-    now.read = "";
+    Object.assign(now, { looked: null, read: "" });
   }
 
   // One picture at a time: what changes meanwhile is in the next one.
   async function refresh() {
-    if (!now.open) return;
     now.again = true;
-    if (now.busy) return;
+    if (now.busy || !now.open) return;
     now.busy = true;
     while (now.again && now.open) {
       now.again = false;
-      await picture().then(() => layout.trouble(""), (error) => now.open && layout.trouble(error.message));
-      if (now.again && conversation().writing) await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      await picture().then(() => layout.trouble(""), (error) => error instanceof Stopped || layout.trouble(error.message));
+      if (now.again && fork.over(said()).writing) await new Promise((resolve) => setTimeout(resolve, AGAIN));
     }
     now.busy = false;
   }
 
   async function picture() {
-    const view = VIEWS.find(({ name }) => name === now.state.view) ?? VIEWS[0];
+    const view = VIEWS.find(({ name }) => name === now.state.view);
     const { messages, reply, writing } = fork.over(said());
     layout.view(view, now.state, messages.length > 0);
     if (!messages.length) return;
-    await read(messages, reply);
-    const { looked, state } = now;
-    const at = Math.min(state.byte ?? Infinity, looked.tokens.length - 1);
-    const within = (n, size) => Math.min(n ?? 0, size - 1);
-    const chosen = { layer: within(state.layer, looked.layers), head: within(state.head, looked.heads) };
-    const given = { looked, at, ...chosen, changes: state.changes, fork: fork.at(), writing };
-    if (!now.drawing.has(view)) now.drawing.set(view, view.open(layout.room(view), inside));
+    await read({ task: "look", messages, reply, changes: now.state.changes });
+    const given = { ...chosenIn(now), changes: now.state.changes, forkAt: fork.at(), writing };
+    if (!draws.has(view)) draws.set(view, view.open(layout.room(view), inside));
     let shading = null;
     try {
-      shading = await now.drawing.get(view)(given);
+      shading = await draws.get(view)(given);
     } finally {
-      layout.strip.show(looked, at, { ...surprises(looked), forkAt: fork.at(), ...shading });
+      layout.strip.show(given.looked, given.at, { ...surprises(given.looked), ...shading, forkAt: fork.at() });
     }
   }
 
-  async function read(messages, reply) {
-    const asked = { task: "look", messages, reply, changes: now.state.changes };
-    const same = JSON.stringify(asked);
-    if (same === now.read) return;
+  async function read(asked) {
+    const name = JSON.stringify(asked);
+    if (name === now.read) return;
+    now.read = "";
     now.looked = (await glass.ask(asked)).looked;
-    now.read = same;
+    now.read = name;
   }
+}
 
+// What is chosen, within what there is: an address may say more.
+function chosenIn({ looked, state }) {
+  const within = (n, size, otherwise) => Math.min(n ?? otherwise, size - 1);
+  const { tokens, layers, heads } = looked;
+  return { looked, at: within(state.byte, tokens.length, Infinity), layer: within(state.layer, layers, 0), head: within(state.head, heads, 0) };
 }
 
 const surprises = ({ surprise }) => ({

@@ -93,6 +93,9 @@ export function spoken(text) {
   return text === "⏎" ? "new line" : text;
 }
 
+// The same where it stands alone in a box: a space can be seen.
+export const pictured = (text) => text.replaceAll(" ", "␣");
+
 // Where the cursor comes to, one line of the screen up or down.
 function nextLine({ cells, at }, direction) {
   const from = cells[at];
