@@ -42,10 +42,10 @@ const MOST_BITS = 8; // a byte that surprised so much, or more, has the full col
 // The page's model can be opened: shows the button. newWorker, parts: see client.js. dressed: a
 // conversation -> its messages as they were sent, where more was sent than the page shows.
 export function openable(newWorker, parts, dressed = ({ messages }) => messages) {
-  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "" };
+  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "", asked: null, resting: null };
   const draws = new Map(); // view -> its draw, once it was shown
   const glass = createGlass(newWorker, parts);
-  const layout = layOut(VIEWS, { set, close, toggle: () => (now.open ? close() : open()) });
+  const layout = layOut(VIEWS, { set, rest, close, toggle: () => (now.open ? close() : open()) });
   const said = () => ({ ...conversation(), messages: dressed(conversation()) });
   const how = () => ({ settings: shownSettings(), changes: now.state.changes });
   const fork = createFork(glass, said, how, refresh);
@@ -75,6 +75,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
     refresh();
   }
 
+  function rest(byte) {
+    if (byte === now.resting) return;
+    now.resting = byte;
+    refresh();
+  }
+
   const keepAddress = (state) => history.replaceState(history.state, "", addressOf(state, location.hash));
 
   function open() {
@@ -91,7 +97,7 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
     layout.show(false);
     fork.leave();
     glass.close();
-    Object.assign(now, { looked: null, read: "" });
+    Object.assign(now, { looked: null, read: "", resting: null });
   }
 
   // One picture at a time: what changes meanwhile is in the next one.
@@ -110,10 +116,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
   async function picture() {
     const view = VIEWS.find(({ name }) => name === now.state.view);
     const { messages, reply, writing } = fork.over(said());
-    layout.view(view, now.state, messages.length > 0);
+    follow(JSON.stringify(messages));
+    layout.view(view, now.state, !messages.length ? "nothing" : now.looked ? "all" : "not yet");
     if (!messages.length) return;
     await read({ task: "look", messages, reply, changes: now.state.changes });
     const given = { ...chosenIn(now), changes: now.state.changes, forkAt: fork.at(), writing };
+    layout.view(view, now.state, "all");
     if (!draws.has(view)) draws.set(view, view.open(layout.room(view), inside));
     let shading = null;
     try {
@@ -121,6 +129,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
     } finally {
       layout.strip.show(given.looked, given.at, { ...surprises(given.looked), ...shading, forkAt: fork.at() });
     }
+  }
+
+  // Where something new is said, the byte chosen in the old text is no longer meant.
+  function follow(asked) {
+    if (now.asked && now.asked !== asked) set({ byte: null });
+    now.asked = asked === "[]" ? null : asked;
   }
 
   async function read(asked) {
@@ -133,10 +147,10 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
 }
 
 // What is chosen, within what there is: an address may say more.
-function chosenIn({ looked, state }) {
+function chosenIn({ looked, state, resting }) {
   const within = (n, size, otherwise) => Math.min(n ?? otherwise, size - 1);
   const { tokens, layers, heads } = looked;
-  return { looked, at: within(state.byte, tokens.length, Infinity), layer: within(state.layer, layers, 0), head: within(state.head, heads, 0) };
+  return { looked, at: within(resting ?? state.byte, tokens.length, Infinity), layer: within(state.layer, layers, 0), head: within(state.head, heads, 0) };
 }
 
 const surprises = ({ surprise }) => ({
