@@ -81,7 +81,9 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
     refresh();
   }
 
-  const keepAddress = (state) => history.replaceState(history.state, "", addressOf(state, location.hash));
+  function keepAddress(state) {
+    history.replaceState(history.state, "", addressOf(state, location.hash));
+  }
 
   function open() {
     now.state.view ??= VIEWS[0].name;
