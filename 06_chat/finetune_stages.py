@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "sft": Stage("replies of conversations, and nothing else, count", 3e-3, 3e-3),
+    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3),
     "dpo": Stage("of two replies the better one becomes likelier", 1e-4, 1e-3),
     "practice": Stage("what a program takes becomes likelier", 2e-4, 1e-3),
 }
@@ -189,7 +189,7 @@ def loss_of_pairs(
 
 
 class Tries:
-    """Batches of practice as plain tensors: ids and marks (B, T), advantages (B,), tried ().
+    """Batches of practice as plain tensors: ids, marks (B, T), advantages (B,), tried, right ().
 
     Behind them a batch of text, inputs and targets (B', T') each: what is practised alone
     pushes aside what nobody asks for.
@@ -203,7 +203,8 @@ class Tries:
 
     def __next__(self) -> tuple[Tensor, ...]:
         batch = self.practice.next_to_learn()
-        return *batch.rows, batch.advantages, torch.tensor(batch.tried), *next(self.text)
+        numbers = torch.tensor(batch.tried), torch.tensor(batch.right)
+        return *batch.rows, batch.advantages, *numbers, *next(self.text)
 
     def state_dict(self) -> dict[str, Any]:
         """The positions in questions and text."""
@@ -216,8 +217,13 @@ class Tries:
 
 
 def loss_of_tries(weight: float, model: Transformer, batch: tuple[Tensor, ...]) -> Tensor:
-    """`practice_loss` as the loop wants it, and so much of the text's own loss."""
-    ids, replies, advantages, tried, *text = batch
+    """`practice_loss` as the loop wants it, and so much of the text's own loss.
+
+    Only their gradients count. The value is what practice makes small: the share of wrong replies.
+    """
+    ids, replies, advantages, tried, right, *text = batch
     rows = ReplyRows(ids, replies)
-    pushed = practice_loss(model, PracticeBatch(rows, advantages, int(tried), right=0.0))
-    return pushed + weight * next_id_loss(model, tuple(text)) if weight else pushed
+    pushed = practice_loss(model, PracticeBatch(rows, advantages, int(tried), float(right)))
+    if weight:
+        pushed = pushed + weight * next_id_loss(model, tuple(text))
+    return 1 - float(right) + (pushed - pushed.detach())

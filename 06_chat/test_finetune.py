@@ -153,11 +153,16 @@ def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_practice_learns_so_much_from_text_beside_what_it_tried(tiny_model, weight):
     rows = side_by_side([[1, 2, 3]] * 2, [[4, 5], [6]])
-    tried = (*rows, torch.tensor([0.5, -0.5]), torch.tensor(2))
+    tried = PracticeBatch(rows, torch.tensor([0.5, -0.5]), 2, right=0.75)
     text = torch.tensor([[7, 8, 9]]), torch.tensor([[8, 9, NOT_COUNTED]])
-    alone = practice_loss(tiny_model, PracticeBatch(rows, tried[2], 2, right=0.5))
-    both = finetune_stages.loss_of_tries(weight, tiny_model, (*tried, *text))
-    torch.testing.assert_close(both, alone + weight * next_id_loss(tiny_model, text))
+    batch = (*rows, tried.advantages, torch.tensor(2), torch.tensor(0.75), *text)
+    found = finetune_stages.loss_of_tries(weight, tiny_model, batch)
+    assert found.item() == pytest.approx(0.25)  # the share of wrong replies
+    expected = practice_loss(tiny_model, tried) + weight * next_id_loss(tiny_model, text)
+    weights = list(tiny_model.parameters())
+    pairs = [torch.autograd.grad(each, weights) for each in (found, expected)]
+    for ours, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_conversations_do_not_see_each_other_in_sft(tune):
