@@ -90,7 +90,7 @@ def command_line() -> ArgumentParser:
     add("--lora", type=int, default=0, metavar="RANK", help="train small matrices beside the model")
     add("--lora-layers", choices=LORA_LAYERS, default="all", help="which matrices have one")
     add("--rate", type=float, help="learning rate; none: one that suits the stage")
-    add("--budget", default="5m", help="such as 90s, 5m or '200 steps'")
+    add("--budget", help="such as 90s, 5m or '200 steps'; none: one that suits the stage")
     add("--seed", type=int, default=0)
     add("--device", default="auto", help="cuda, mps or cpu")
     add("--out", metavar="FOLDER", help="none: beside the base, called BASE-STAGE")

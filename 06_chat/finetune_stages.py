@@ -47,12 +47,13 @@ class Stage(NamedTuple):
     """peak learning rate: of Muon where it trains the whole model by sft, of AdamW elsewhere"""
     rate_beside: float
     """of AdamW, for LoRA"""
+    budget: str
 
 
 STAGES = {
-    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3),
-    "dpo": Stage("of two replies the better one becomes likelier", 1e-4, 1e-3),
-    "practice": Stage("what a program takes becomes likelier", 2e-4, 1e-3),
+    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3, "5m"),
+    "dpo": Stage("of two replies the better one becomes likelier", 1e-5, 1e-4, "90s"),
+    "practice": Stage("what a program takes becomes likelier", 1e-4, 1e-3, "10m"),
 }
 
 
@@ -73,7 +74,7 @@ class StageOptions(NamedTuple):
     lora: int
     lora_layers: str
     rate: float | None
-    budget: str
+    budget: str | None
 
 
 def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
@@ -94,7 +95,7 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
             evaluation_windows=50,
         ),
         init=str(options.base),
-        budget=options.budget,
+        budget=options.budget or stage.budget,
         device=device,
         precision="auto" if options.stage == "sft" else "float32",
         seed=seed,
