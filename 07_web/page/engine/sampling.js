@@ -18,15 +18,19 @@ const LIMITS = {
   top_p: [1e-6, 1],
   repetition_penalty: [0.1, 10],
   max_new_bytes: [1, 1_000_000],
+  seed: [0, Number.MAX_SAFE_INTEGER], // beyond it JavaScript knows even numbers only
 };
+const WHOLE = ["top_k", "max_new_bytes", "seed"];
 
-// The defaults with what was chosen; a value out of range is refused.
+// The defaults with what was chosen; a value out of range, or half a number, is refused.
 export function settingsOf(chosen) {
   const settings = { ...DEFAULTS };
   for (const name of Object.keys(DEFAULTS)) if (name in chosen) settings[name] = chosen[name];
   for (const [name, [low, high]] of Object.entries(LIMITS)) {
     const value = settings[name];
+    if (name === "seed" && value === null) continue; // a new one each time
     if (!(low <= value && value <= high)) throw new Trouble(`${name} is ${value}; expected ${low} to ${high}.`);
+    if (WHOLE.includes(name) && !Number.isInteger(value)) throw new Trouble(`${name} is ${value}; expected a whole number.`);
   }
   return settings;
 }
