@@ -34,7 +34,7 @@ async function openStore() {
 // The newest of a folder alone: a model that was trained on has another address. Another site of
 // the same host keeps its own.
 async function keepOnly(store, address, response) {
-  const folder = (each) => new URL(".", each).href;
+  const folder = (each) => new URL(".", new URL(each, location.href)).href;
   try {
     for (const old of await store.keys()) if (folder(old.url) === folder(address)) await store.delete(old);
     await store.put(address, response);
