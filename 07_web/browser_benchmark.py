@@ -7,8 +7,8 @@ python 07_web/browser_benchmark.py --checkpoint RUN
 One thread each, by the processor's time: what else the machine does counts as little as can be. The
 ways take turns, and the median of a way's turns counts. "Just loaded" is the first byte of a
 visitor's first reply: on a new page each turn, where no loop is compiled yet. Weights are random
-unless a run is named: what is written does not matter for the time. Needs the test extras and an
-installed Chromium or Chrome.
+unless a run is named; a trained model finds fewer bytes likely, so that top-p has less to sort.
+Needs the test extras and an installed Chromium or Chrome.
 """
 
 import shutil
