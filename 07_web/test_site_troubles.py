@@ -96,7 +96,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_reply_is_told_and_replaced(browse
     with opened(browser, addresses["http"]) as page:
         page.add_init_script(WORKERS)
         page.reload()
-        choose(page, "max_new_bytes", "900")
+        choose(page, "max_new_bytes", "1000000")
         say(page, "hi")
         expect(page.locator(".turn.assistant")).not_to_be_empty()
         page.evaluate("workers[0].dispatchEvent(new ErrorEvent('error'))")
