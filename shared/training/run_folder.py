@@ -50,6 +50,7 @@ def begin(run: Run, resume: bool, tell: Tell = print) -> bool:
         tell(f"resuming after step {run.budget.step}")
     elif run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
+        run.snapshots.rewind(0)
     if run.strategy.is_main:
         (run.folder / CARD_FILE).unlink(missing_ok=True)  # of another end than this run will have
     return True

@@ -86,6 +86,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     clock, agree = run.strategy.clock, run.strategy.agree
     saved_at = clock()
     early = False
+    run.snapshots.refuse_unreadable(run.model, run.tokenizer, console.print)
     with (
         stop_signal(console.print) as stopped,
         live_progress(run, console, measured_peak(run)) as live,
@@ -94,6 +95,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
         try:
             for record in live.watch(train(**run.for_training(console.print))):
                 log(entry_of(record, run) | live.figures)
+                run.snapshot_if_due(console.print)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
                 if early := agree(stopped() or (time_is_up and budget.progress < 1)):
                     break
@@ -106,6 +108,8 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
                     saved_at = clock()
         except TrainingDiverged as error:
             raise UserError(told_divergence(run, error)) from error
+    if not early:
+        run.snapshot_if_due(console.print, over=True)
     saved = run.save()
     if early:
         console.print(f"saved {saved}; to go on, run the same command with --resume")
