@@ -1,7 +1,7 @@
 """One file for a whole page: modules, styles and data inside, and a policy that allows no more.
 
-Modules become one script: each once, what it imports before it. So no two may give one name to
-different things at their top level, and an import may not rename.
+Modules become one script: each once, what it imports before it, from whichever folder. So no two
+may give one name to different things at their top level, and an import may not rename.
 """
 
 import base64
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from shared.errors import UserError
 
-IMPORT = re.compile(r'^import\s*(?:\{([^}]*)\}\s*from\s*)?"\./([\w.]+)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import\s*(?:\{([^}]*)\}\s*from\s*)?"(\.\.?/[\w./]+)";\n', re.MULTILINE)
 TOP_LEVEL = re.compile(r"^(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
-STYLE = re.compile(r'<link rel="stylesheet" href="page/([\w.]+)">')
-SCRIPT = re.compile(r'<script src="page/([\w.]+)" type="module"></script>')
+STYLE = re.compile(r'<link rel="stylesheet" href="page/([\w./]+)">')
+SCRIPT = re.compile(r'<script src="page/([\w./]+)" type="module"></script>')
 
 
 def bundled(*modules: Path) -> str:
@@ -26,7 +26,7 @@ def bundled(*modules: Path) -> str:
     """
     ordered: list[Path] = []
     for module in modules:
-        _add(module, ordered)
+        _add(module.resolve(), ordered)
     texts = {path: IMPORT.sub("", path.read_text(encoding="utf-8")) for path in ordered}
     script = "\n".join(
         f"// {path.name}\n{re.sub(r'^export (?!default)', '', text, flags=re.MULTILINE)}"
@@ -47,7 +47,7 @@ def _add(module: Path, ordered: list[Path]) -> None:
     for names, other in IMPORT.findall(module.read_text(encoding="utf-8")):
         if " as " in names:
             raise UserError(f"{module.name} renames what it imports from {other}")
-        _add(module.with_name(other), ordered)
+        _add((module.parent / other).resolve(), ordered)
     if module not in ordered:
         ordered.append(module)
 

@@ -37,8 +37,9 @@ from shared.training.checkpoint_folder import find_checkpoint
 PAGE = Path(__file__).with_name("page")
 ENGINE = PAGE / "engine"
 DTYPES = ("int8", "float16", "float32")
-KERNELS, ONE_FILE, START = "matvec.wasm", "chat.html", "index.html"
-CHOICE = "choice.js"  # between server and browser: of the served page
+KERNELS, ONE_FILE, START = "page/engine/matvec.wasm", "chat.html", "index.html"
+CHOICE = "page/engine/choice.js"  # between server and browser: of the served page
+EMBED = "embed.js"  # stands beside the page that it shows
 SITE_POLICY = {
     "default-src": "'self'",
     "script-src": "'self' 'wasm-unsafe-eval'",
@@ -61,8 +62,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{out} exists and is no such site: name another folder")
     adapter = None if options.adapter is None else user_path(options.adapter)
     make_site(run, out, DATA, options.dtype, adapter)
-    for file in sorted(out.iterdir()):
-        console.print(f"{file.name:24} {file.stat().st_size:12,} bytes")
+    for name, size in sizes(out).items():
+        console.print(f"{name:24} {size:12,} bytes")
     console.print(f"open {out / ONE_FILE} in a browser, or put {out} onto any host of files")
 
 
@@ -93,8 +94,9 @@ def make_site(
             f"weights-{zlib.crc32(small.read_bytes()):08x}.tllm"  # another model, another name
         )
         small.rename(place / weights)
-        for file in site_files():
-            (place / file.name).write_bytes(file.read_bytes())
+        for name, file in site_files().items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(file.read_bytes())
         (place / CARD_FILE).write_bytes((published / CARD_FILE).read_bytes())
         facts |= {"weights": weights, "wasm": KERNELS}
         (place / START).write_text(start_page(facts), encoding="utf-8")
@@ -108,26 +110,34 @@ def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
     return {"status": "ok", "model": model, **told, "show_working": SHOW_WORKING}
 
 
-def site_files() -> list[Path]:
-    """All that the page asks for, but for the page itself."""
-    scripts = [file for file in (*PAGE.glob("*.js"), *ENGINE.glob("*.js")) if file.name != CHOICE]
-    return [*PAGE.glob("*.css"), *scripts, ENGINE / KERNELS]
+def site_files() -> dict[str, Path]:
+    """All that the page asks for, but for the page itself, by its place in the site."""
+    parts = (file for file in sorted(PAGE.rglob("*")) if file.suffix in (".js", ".css", ".wasm"))
+    named = {file.relative_to(PAGE.parent).as_posix(): file for file in parts}
+    return {EMBED: named.pop(f"page/{EMBED}")} | {n: f for n, f in named.items() if n != CHOICE}
+
+
+def sizes(site: Path) -> dict[str, int]:
+    """Bytes of each thing in the site; a folder's are those of all that is in it."""
+    files = {part: (part.rglob("*") if part.is_dir() else [part]) for part in site.iterdir()}
+    sums = {part.name: sum(f.stat().st_size for f in inside) for part, inside in files.items()}
+    return dict(sorted(sums.items()))
 
 
 def page_text(head: str, card: str) -> str:
     """The server's page with more in its head, no choice, and a link to the card at its end."""
     page = (PAGE / "chat.html").read_text(encoding="utf-8")
-    page = page.replace(f'  <script src="page/engine/{CHOICE}" type="module"></script>\n', "")
+    page = page.replace(f'  <script src="{CHOICE}" type="module"></script>\n', "")
     link = f'<p class="honest"><a {card}>What this model was trained on</a></p>\n  </footer>'
     return page.replace("<head>", f"<head>\n{head}", 1).replace("</footer>", link, 1)
 
 
 def start_page(facts: dict[str, Any]) -> str:
-    """`index.html`: all files lie in one folder, and the model's module comes before the page's."""
+    """`index.html`: the server's page, with the model's module before the page's own."""
     data = f'<script type="application/json" id="site">{json.dumps(facts)}</script>'
-    here = '<script src="here.js" type="module"></script>'
+    here = '<script src="page/engine/here.js" type="module"></script>'
     head = f"{policy_tag(SITE_POLICY)}\n{data}\n{here}"
-    return page_text(head, f'target="_blank" href="{CARD_FILE}"').replace('="page/', '="')
+    return page_text(head, f'target="_blank" href="{CARD_FILE}"')
 
 
 def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:
@@ -135,7 +145,7 @@ def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:
     parts = {
         "site": json.dumps(facts),
         "weights": base64.b64encode(weights).decode(),
-        "kernels": base64.b64encode((ENGINE / KERNELS).read_bytes()).decode(),
+        "kernels": base64.b64encode((PAGE.parent / KERNELS).read_bytes()).decode(),
         "worker": '"use strict";\n' + bundled(ENGINE / "worker.js"),
     }
     inside = base64.b64encode(card.read_bytes()).decode()

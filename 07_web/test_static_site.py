@@ -43,7 +43,7 @@ def test_the_page_says_what_the_model_in_the_file_says(browser, addresses, site,
         expect(page.get_by_role("progressbar")).to_have_count(0)
         page.reload()
         expect(page.locator(".turn.user")).to_have_text(talk[0].content)
-        kernels = (site / "matvec.wasm").read_bytes()
+        kernels = (site / static_site.KERNELS).read_bytes()
         body = "(bytes) => WebAssembly.compile(Uint8Array.from(bytes)).then(() => true)"
         assert page.evaluate(body, list(kernels)), "the page's policy forbids its kernels"
 
@@ -96,11 +96,16 @@ def test_the_one_file_asks_for_nothing(browser, addresses):
 
 
 def test_the_site_holds_what_it_needs_and_no_training_text(site):
-    names = {file.name for file in site.iterdir()}
-    assert {"index.html", "chat.html", "card.md", "matvec.wasm", "worker.js", "chat.js"} <= names
-    assert all(SECRET.encode() not in file.read_bytes() for file in site.iterdir())
-    linked = re.findall(r'(?:src|href)="([\w.-]+)"', (site / "index.html").read_text())
+    files = [file for file in site.rglob("*") if file.is_file()]
+    names = {file.relative_to(site).as_posix() for file in files}
+    scripts = {"embed.js", "page/chat.js", "page/engine/worker.js", static_site.KERNELS}
+    assert {"index.html", "chat.html", "card.md"} | scripts <= names
+    assert all(SECRET.encode() not in file.read_bytes() for file in files)
+    linked = re.findall(r'(?:src|href)="([\w./-]+)"', (site / "index.html").read_text())
     assert set(linked) <= names and "card.md" in linked
+    scripts = [file for file in files if file.suffix == ".js"]
+    imported = {(f.parent / m[1]) for f in scripts for m in one_file.IMPORT.findall(f.read_text())}
+    assert imported and all(file.is_file() for file in imported)
 
 
 def test_a_site_is_made_anew_but_nothing_else_is_overwritten(tmp_path, site):
@@ -154,11 +159,16 @@ def test_modules_that_do_not_fit_into_one_script_are_refused(tmp_path, files, wo
 
 def test_a_script_holds_each_module_once_and_after_what_it_imports(tmp_path):
     (tmp_path / "a.js").write_text(
-        'import { b } from "./b.js";\nimport { c } from "./c.js";\nb(c);\n'
+        'import { b } from "./b.js";\nimport { c } from "./deep/c.js";\nb(c);\n'
     )
-    (tmp_path / "b.js").write_text('import {\n  c,\n} from "./c.js";\nexport function b() {}\n')
-    (tmp_path / "c.js").write_text("export const c = 1;\n")
+    (tmp_path / "b.js").write_text(
+        'import {\n  c,\n} from "./deep/c.js";\nexport function b() {}\n'
+    )
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "c.js").write_text('import { d } from "../d.js";\nexport const c = d;\n')
+    (tmp_path / "d.js").write_text("export const d = 1;\n")
     script = one_file.bundled(tmp_path / "a.js")
     assert script.split("\n") == [
-        *("// c.js", "const c = 1;", "", "// b.js", "function b() {}", "", "// a.js", "b(c);", "")
+        *("// d.js", "const d = 1;", "", "// c.js", "const c = d;", ""),
+        *("// b.js", "function b() {}", "", "// a.js", "b(c);", ""),
     ]

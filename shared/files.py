@@ -42,8 +42,9 @@ def atomic_folder(place: str | Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         sweep(place.parent, re.escape(place.name))
         yield partial
-        for file in partial.iterdir():
-            _flush_to_disk(file)
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
         remove_folder(place)
         partial.rename(place)
     except OSError as error:

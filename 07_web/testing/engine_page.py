@@ -10,11 +10,12 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-ENGINE = Path(__file__).resolve().parents[1] / "page" / "engine"
+PAGE = Path(__file__).resolve().parents[1] / "page"
+ENGINE = PAGE / "engine"
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Serves a folder, the engine's modules below `/engine/`, and below `/cut/` half of a file."""
+    """Serves a folder, the modules below `/engine/` and `/glass/`, below `/cut/` half of a file."""
 
     def do_GET(self) -> None:
         if not self.path.startswith("/cut/"):
@@ -26,8 +27,8 @@ class _Files(SimpleHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2])
 
     def translate_path(self, path: str) -> str:
-        if path.startswith("/engine/"):
-            return str(ENGINE / path.removeprefix("/engine/"))
+        if path.startswith(("/engine/", "/glass/")):
+            return str(PAGE / path[1:].partition("?")[0])
         return super().translate_path(path)
 
     def log_message(self, *arguments: Any) -> None:

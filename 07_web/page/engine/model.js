@@ -4,26 +4,32 @@
 // H query heads, K key/value heads, D channels a head, F feed-forward width, V vocabulary. A vector
 // may be longer than its size: zeros fill it up to a multiple of 16. What a config can choose is
 // chosen once, in buildModel; the arithmetic below holds no variant.
+//
+// Who wants to see inside gives `read` a hook (see there). What is a field of the model is changed
+// in a copy of it, such as { ...model, divisor: 1 }: that costs nobody else a look.
 
 import { gelu, relu2, swiGLU } from "./activations.js";
 import { COLUMNS, ROWS, upTo } from "./matvec.js";
 import { layerNorm, rmsNorm } from "./norms.js";
-import { positionTable, rotate, ropeAngles } from "./positions.js";
+import { leaveUnturned, positionTable, rotate, ropeAngles } from "./positions.js";
 import { addRow, openWeights, placeTensors, roomFor } from "./weights.js";
 
 export const BLOCK = 8; // positions read at once: each weight is fetched once for all of them
+const onlyThePast = (position) => position + 1; // the causal mask
 const NORMS = { rms: rmsNorm, layer: layerNorm };
 const ACTIVATIONS = { swiglu: swiGLU, gelu, relu2 };
 
-// The model of a packed file. createArithmetic: see matvec.js; caches: conversations at a time.
-export async function buildModel(file, createArithmetic, caches = 1) {
+// The model of a packed file. createArithmetic: see matvec.js; caches: conversations at a time;
+// block: positions that `read` takes at once at most.
+export async function buildModel(file, createArithmetic, caches = 1, block = BLOCK) {
   const opened = openWeights(file);
   const { config } = opened;
-  const sizes = sizesOf(opened);
+  const sizes = sizesOf(opened, block);
   const arithmetic = await createArithmetic(roomFor(opened) + roomToWork(sizes, config.n_layers, caches));
   const tensors = placeTensors(opened, arithmetic.arena);
   const normed = config.norm.queries_and_keys;
   return {
+    file: new Uint8Array(arithmetic.arena.buffer, 0, file.length), // as placeTensors has put it there
     config,
     tokenizer: opened.tokenizer,
     parameters: opened.tensors.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size), 0),
@@ -33,27 +39,33 @@ export async function buildModel(file, createArithmetic, caches = 1) {
     embedding: tensors["embedding.weight"],
     positions: positionTable(config, tensors["position_embedding.weight"]),
     angles: config.positions === "rope" ? ropeAngles(sizes.T, sizes.D, config.rope) : null,
-    layers: Array.from({ length: config.n_layers }, (_, n) => layerOf(tensors, `blocks.${n}.`, normed)),
+    turn: config.positions === "rope" ? rotate : leaveUnturned,
+    layers: Array.from({ length: config.n_layers }, (_, n) => layerOf(tensors, n, normed)),
     finalNorm: normOf(tensors, "final_norm"),
     head: { weight: tensors[config.tied_head ? "embedding.weight" : "head.weight"] },
     norm: NORMS[config.norm.kind],
     activate: ACTIVATIONS[config.activation],
     window: config.window ?? sizes.T,
+    seen: onlyThePast,
+    divisor: Math.sqrt(sizes.D),
+    // Query heads share key/value heads in runs: 0, 0, 1, 1 for H = 4, K = 2.
+    shares: Array.from({ length: sizes.H }, (_, n) => Math.floor((n * sizes.K) / sizes.H)),
+    join: add,
   };
 }
 
-function sizesOf({ config, tensors }) {
+function sizesOf({ config, tensors }, block) {
   const rows = (name) => tensors.find((each) => each.name === `blocks.0.${name}.weight`).shape[0];
   const [C, H] = [config.d_model, config.n_heads];
-  const D = C / H;
-  return { C, H, D, K: rows("attention.key") / D, F: rows("feedforward.up"), V: config.vocab_size, T: config.context_length };
+  const [D, V, T] = [C / H, config.vocab_size, config.context_length];
+  return { C, H, D, K: rows("attention.key") / D, F: rows("feedforward.up"), V, T, block };
 }
 
 const normOf = (tensors, name) => ({ gain: tensors[`${name}.weight`].data, bias: tensors[`${name}.bias`]?.data });
 const linearOf = (tensors, name) => ({ weight: tensors[`${name}.weight`], bias: tensors[`${name}.bias`]?.data });
 
-function layerOf(tensors, prefix, normed) {
-  const layer = {};
+function layerOf(tensors, index, normed) {
+  const [prefix, layer] = [`blocks.${index}.`, { index }];
   for (const name of ["query", "key", "value", "output"]) layer[name] = linearOf(tensors, `${prefix}attention.${name}`);
   for (const name of ["gate", "up", "down"]) layer[name] = linearOf(tensors, `${prefix}feedforward.${name}`);
   for (const name of ["attention_norm", "feedforward_norm"]) layer[name] = normOf(tensors, prefix + name);
@@ -73,14 +85,13 @@ function bufferSizes({ C, H, K, D, F, V, T }) {
 
 function buffers(arena, sizes) {
   const { single, block } = bufferSizes(sizes);
+  const vectors = (size) => Array.from({ length: sizes.block }, () => arena.take(size));
   const all = {};
   for (const [name, size] of Object.entries(single)) all[name] = arena.take(size);
-  for (const [name, size] of Object.entries(block)) all[name] = vectors(arena, size, Float32Array);
+  for (const [name, size] of Object.entries(block)) all[name] = vectors(size);
   const narrow = all.narrow.map((each) => new Int16Array(each.buffer, each.byteOffset, 2 * each.length));
-  return { ...all, narrow: { vectors: narrow, scales: new Float32Array(BLOCK) } };
+  return { ...all, narrow: { vectors: narrow, scales: new Float32Array(sizes.block) } };
 }
-
-const vectors = (arena, size, Kind) => Array.from({ length: BLOCK }, () => arena.take(size, Kind));
 
 // Keys and values of one conversation: for each layer and key/value head the keys (T, D), and the
 // values turned on their side, (D, T): so both are met by a matrix times a vector.
@@ -101,20 +112,28 @@ function roomToWork(sizes, layers, caches) {
   const { single, block } = bufferSizes(sizes);
   const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
   const [rows, columns] = headSizes(sizes).keys;
-  return 4 * (sum(single) + BLOCK * sum(block) + caches * 2 * layers * sizes.K * rows * columns);
+  return 4 * (sum(single) + sizes.block * sum(block) + caches * 2 * layers * sizes.K * rows * columns);
 }
 
-// Reads up to BLOCK ids behind those in the cache; returns logits (V,) for what follows the last.
-export function read(model, ids, cache) {
+// Reads up to `block` ids behind those in the cache; returns logits (V,) for what follows the last.
+// hook(place, vector, position, layer, head) sees each vector on its way as soon as it is there,
+// and may copy it, or change it. Places, and what they hold: see glass/recording.js.
+export function read(model, ids, cache, hook = null) {
   const [start, count] = [cache.length, ids.length];
   if (start + count > model.T) throw new Error(`${start + count} positions; the model has ${model.T}`);
   ids.forEach((id, n) => embed(model, id, start + n, model.x[n]));
-  model.layers.forEach((layer, index) => {
-    lookBack(model, layer, count, start, cache.layers[index]);
-    think(model, layer, count);
-  });
+  tell(hook, "stream", model.x, count, start, -1);
+  for (const layer of model.layers) {
+    lookBack(model, layer, count, start, cache.layers[layer.index], hook);
+    think(model, layer, count, start, hook);
+    tell(hook, "stream", model.x, count, start, layer.index);
+  }
   cache.length += count;
   return logits(model, model.x[count - 1]);
+}
+
+function tell(hook, place, vectors, count, start, layer) {
+  for (let n = 0; hook && n < count; n++) hook(place, vectors[n], start + n, layer);
 }
 
 function embed({ embedding, positions }, id, position, x) {
@@ -124,7 +143,7 @@ function embed({ embedding, positions }, id, position, x) {
 }
 
 // x (C,) -> logits (V,), a copy: the next call uses the buffer again.
-function logits(model, x) {
+export function logits(model, x) {
   const { head, V, config, normed, norm, C } = model;
   norm(x, 0, C, model.finalNorm, config.norm.eps, normed[0], 0);
   model.multiply(head.weight, normed, [model.logits], 1, model.narrow);
@@ -134,16 +153,20 @@ function logits(model, x) {
 }
 
 // Attention: each of `count` positions gathers what it needs from those up to its own.
-function lookBack(model, layer, count, start, held) {
+function lookBack(model, layer, count, start, held, hook) {
   const { x, normed, queries, keys, values, mixed, added } = model;
   normAll(model, layer.attention_norm, count);
+  tell(hook, "normed", normed, count, start, layer.index);
   linear(model, layer.query, normed, queries, count); // (count, C) -> (count, H D)
+  tell(hook, "queries", queries, count, start, layer.index);
   linear(model, layer.key, normed, keys, count); // -> (count, K D)
   linear(model, layer.value, normed, values, count); // -> (count, K D)
   for (let n = 0; n < count; n++) keep(model, layer, keys[n], values[n], start + n, held);
-  for (let n = 0; n < count; n++) attend(model, layer, queries[n], start + n, held, mixed[n]);
+  for (let n = 0; n < count; n++) attend(model, layer, queries[n], start + n, start + count, held, mixed[n], hook);
+  tell(hook, "merged", mixed, count, start, layer.index);
   linear(model, layer.output, mixed, added, count); // (count, H D) -> (count, C)
-  for (let n = 0; n < count; n++) add(x[n], added[n]);
+  tell(hook, "attention", added, count, start, layer.index);
+  for (let n = 0; n < count; n++) model.join(x[n], added[n]);
 }
 
 // Puts the keys and values of one position, (K D,) each, into the cache.
@@ -157,28 +180,30 @@ function keep(model, layer, keys, values, position, held) {
   }
 }
 
-// One position's queries (H D,) over all that is held -> mixed (H D,). Query heads share key/value
-// heads in runs: 0, 0, 1, 1 for H = 4, K = 2.
-function attend(model, layer, queries, position, held, mixed) {
-  const { H, K, D, query, scores, gathered, times } = model;
-  const seen = position + 1;
-  const first = Math.max(0, seen - model.window);
+// One position's queries (H D,) over all that it sees of the first `end` -> mixed (H D,).
+function attend(model, layer, queries, position, end, held, mixed, hook) {
+  const { H, D, query, scores, gathered, times } = model;
+  const seen = model.seen(position, end);
+  const first = Math.max(0, position + 1 - model.window);
   for (let n = 0; n < H; n++) {
-    const shared = Math.floor((n * K) / H);
+    const shared = model.shares[n];
     turnedHead(model, queries, n, layer.query_norm, position, query, 0);
+    hook?.("query", query, position, layer.index, n);
     times(scores, held.keys[shared], query, upTo(ROWS, seen), upTo(COLUMNS, D)); // (seen, D) x (D,) -> (seen,)
-    softmax(scores, first, seen, Math.sqrt(D));
+    hook?.("scores", scores, position, layer.index, n);
+    softmax(scores, first, seen, model.divisor);
+    hook?.("weights", scores, position, layer.index, n);
     times(gathered, held.values[shared], scores, upTo(ROWS, D), upTo(COLUMNS, seen)); // (D, seen) x (seen,) -> (D,)
+    hook?.("mixed", gathered, position, layer.index, n);
     for (let i = 0; i < D; i++) mixed[n * D + i] = gathered[i];
   }
 }
 
 // One head of a position, (D,), normed and turned, written into `to` from `at` on.
-function turnedHead({ D, norm, angles, config }, heads, head, gains, position, to, at) {
+function turnedHead({ D, norm, turn, angles, config }, heads, head, gains, position, to, at) {
   const from = head * D;
   if (gains) norm(heads, from, D, gains, config.norm.eps, heads, from);
-  if (angles) rotate(heads, from, D, angles, position, to, at);
-  else for (let i = 0; i < D; i++) to[at + i] = heads[from + i];
+  turn(heads, from, D, angles, position, to, at);
 }
 
 // Scores from `first` to `end` become shares that sum to 1; all others, hidden ones too, become 0.
@@ -193,14 +218,15 @@ function softmax(scores, first, end, divisor) {
 }
 
 // The feed-forward: each position thinks for itself.
-function think(model, layer, count) {
+function think(model, layer, count, start, hook) {
   const { x, normed, gates, inside, added } = model;
   normAll(model, layer.feedforward_norm, count);
   linear(model, layer.up, normed, inside, count); // (count, C) -> (count, F)
   if (layer.gate.weight) linear(model, layer.gate, normed, gates, count); // -> (count, F)
   for (let n = 0; n < count; n++) model.activate(inside[n], gates[n]);
   linear(model, layer.down, inside, added, count); // (count, F) -> (count, C)
-  for (let n = 0; n < count; n++) add(x[n], added[n]);
+  tell(hook, "feedforward", added, count, start, layer.index);
+  for (let n = 0; n < count; n++) model.join(x[n], added[n]);
 }
 
 function normAll({ x, normed, norm, C, config }, gains, count) {

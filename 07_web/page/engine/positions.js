@@ -31,6 +31,11 @@ export function rotate(x, from, size, { cos, sin, pairs }, position, out, at) {
   }
 }
 
+// What stands in the place of `rotate` where positions come in another way.
+export function leaveUnturned(x, from, size, angles, position, out, at) {
+  for (let i = 0; i < size; i++) out[at + i] = x[from + i];
+}
+
 // What is added to the embeddings, a row (C,) for each position: learned, sines and cosines, or null.
 export function positionTable(config, learned) {
   if (config.positions === "learned") return learned;
