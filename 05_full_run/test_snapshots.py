@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import full_run
@@ -128,11 +129,12 @@ def test_without_snapshots_no_step_is_due():
     assert steps_kept(Budget(steps=20), 0) == []
 
 
-def test_a_model_that_no_browser_runs_has_none_and_says_so(random_model, tokenizer):
+def test_a_model_that_no_browser_runs_has_none_and_says_so(tiny_config, tokenizer):
     snapshots, told = Snapshots(Path("unwritten"), 16), []
-    snapshots.refuse_unreadable(random_model(), tokenizer, told.append)
+    snapshots.refuse_unreadable(tiny_config, tokenizer, told.append)
     assert snapshots.count == 16 and not told
-    snapshots.refuse_unreadable(random_model(moe=MoEConfig(n_experts=4)), tokenizer, told.append)
+    experts = replace(tiny_config, moe=MoEConfig(n_experts=4))
+    snapshots.refuse_unreadable(experts, tokenizer, told.append)
     assert snapshots.count == 0 and told[0].startswith("no snapshots: a mixture of experts")
 
 

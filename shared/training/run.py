@@ -56,7 +56,6 @@ class Run:
     precision: Precision
     clipping: Clipping
     strategy: OneProcess
-    snapshots: Snapshots
     loss: Loss = next_id_loss
     """what a batch is learned by"""
     beside: Any = None
@@ -65,6 +64,9 @@ class Run:
     """what the last saving took"""
     closing_seconds: float = 0.0
     """what the samples and curves at the end will take"""
+
+    def __post_init__(self) -> None:
+        self.snapshots = Snapshots(self.folder, self.config.train.snapshots)
 
     def for_training(self, tell: Callable[[str], object] = print) -> dict[str, Any]:
         """The arguments of `shared.training.loop.train`, ready; what does not compile is told."""

@@ -20,7 +20,6 @@ from shared.training.processes import pick_strategy
 from shared.training.run import Run
 from shared.training.run_config import RunConfig
 from shared.training.run_parts import build_batches, build_optimizers, model_for, read_corpora
-from shared.training.snapshots import Snapshots
 
 
 def build_run(
@@ -62,7 +61,6 @@ def build_run(
         precision=precision,
         clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
         strategy=strategy,
-        snapshots=Snapshots(Path(folder), config.train.snapshots),
     )
 
 

@@ -43,6 +43,7 @@ def begin(run: Run, resume: bool, tell: Tell = print) -> bool:
     """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
     if run.strategy.is_main:
         make_folder(run.folder)
+    run.snapshots.refuse_unreadable(run.config.model, run.tokenizer, tell)
     if resume and run.resume(tell):
         if trained_steps(run.folder) == run.budget.step:  # a card is the last thing a run writes
             tell(f"{run.folder} is finished already; nothing to do")

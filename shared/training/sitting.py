@@ -86,7 +86,6 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
     clock, agree = run.strategy.clock, run.strategy.agree
     saved_at = clock()
     early = False
-    run.snapshots.refuse_unreadable(run.model, run.tokenizer, console.print)
     with (
         stop_signal(console.print) as stopped,
         live_progress(run, console, measured_peak(run)) as live,
@@ -108,14 +107,18 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
                     saved_at = clock()
         except TrainingDiverged as error:
             raise UserError(told_divergence(run, error)) from error
-    if not early:
-        run.snapshot_if_due(console.print, over=True)
-    saved = run.save()
-    if early:
-        console.print(f"saved {saved}; to go on, run the same command with --resume")
-    else:
-        note_if_best(run, saved, run.validate(settings.evaluation_windows))
+    save_the_end(run, early)
     return not early
+
+
+def save_the_end(run: Run, early: bool) -> None:
+    """Saves what a sitting leaves: of the run, or of a part of it if it ended early."""
+    if early:
+        console.print(f"saved {run.save()}; to go on, run the same command with --resume")
+        return
+    run.snapshot_if_due(console.print, over=True)
+    saved = run.save()
+    note_if_best(run, saved, run.validate(run.config.train.evaluation_windows))
 
 
 def told_divergence(run: Run, error: TrainingDiverged) -> str:

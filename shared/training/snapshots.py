@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
+from shared.model.config import ModelConfig
 from shared.model.packing import pack_weights, why_no_browser_reads
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
@@ -62,10 +63,10 @@ class Snapshots:
             self._told = True
 
     def refuse_unreadable(
-        self, model: Transformer, tokenizer: Tokenizer, tell: Callable[[str], object]
+        self, config: ModelConfig, tokenizer: Tokenizer, tell: Callable[[str], object]
     ) -> None:
         """Keeps none, and tells so, of a model that the page, which shows them, cannot run."""
-        reason = why_no_browser_reads(model.config.moe.n_experts, tokenizer.kind)
+        reason = why_no_browser_reads(config.moe.n_experts, tokenizer.kind)
         if self.count and reason:
             self.count = 0
             tell(f"no snapshots: {reason}")
