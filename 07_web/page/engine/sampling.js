@@ -2,7 +2,7 @@
 
 import { Trouble } from "./trouble.js";
 
-const COLDEST = 1e-3; // a logit divided by less may overflow; the likeliest is drawn anyway
+export const COLDEST = 1e-3; // a logit divided by less may overflow; the likeliest is drawn anyway
 
 export const DEFAULTS = {
   temperature: 0.7,

@@ -6,23 +6,27 @@ import { incrementalDecoder } from "./tokenizer.js";
 import { REPLY_CUE, STOPS, render, renderPrompt } from "./transcript.js";
 
 const LONG_TOKEN = 8; // characters; over a whole text tokens have about four
-const RECENT = 64; // ids that the repetition penalty looks back on
+export const RECENT = 64; // ids that the repetition penalty looks back on
 
 // Yields { text } as characters become whole, at last { finish_reason, usage }.
 // pause: awaited now and then, so that a word from outside is heard; resolves to true to end the reply.
-export async function* streamReply(model, tokenizer, cache, messages, settings, pause) {
+// begun: ids with which the reply begins, whatever the model would say. hook: see model.js.
+export async function* streamReply(model, tokenizer, cache, messages, settings, pause, begun = [], hook = null) {
   const prompt = fitTurns(messages, [], tokenizer, model.T);
   const reply = growingReply(tokenizer, settings.max_new_bytes);
   const random = generator(settings.seed);
-  const block = model.simd ? BLOCK : 1; // plain JavaScript would not hear a "stop" in time
-  let ids = [...prompt];
+  const block = model.whole ? model.T : model.simd ? BLOCK : 1; // plain JavaScript would not hear a "stop" in time
+  let ids = [...prompt, ...begun];
+  const begins = begun.map(reply.add).join("");
+  if (begins) yield { text: begins };
   cache.length = 0;
   while (!reply.over() && !(await pause())) {
     if (ids.length > model.T) { // the oldest turns go, and the rest is read again
       ids = fitTurns(messages, reply.ids, tokenizer, model.T);
       cache.length = 0;
     }
-    const logits = read(model, ids.slice(cache.length, cache.length + block), cache);
+    if (model.whole) cache.length = 0; // positions see later ones: a new id changes them all
+    const logits = read(model, ids.slice(cache.length, cache.length + block), cache, hook);
     if (cache.length < ids.length) continue;
     const id = nextToken(logits, settings, random, ids.slice(-RECENT));
     ids.push(id);
@@ -52,6 +56,22 @@ export function fitTurns(messages, reply, tokenizer, contextLength) {
   const half = Math.max(1, Math.floor(room / 2));
   if (lead.length > half) lead.splice(half - 1, lead.length - half); // keeps its newline: a turn begins on a line
   return [...lead, ...rest.slice(Math.max(0, lead.length + rest.length - room))];
+}
+
+// The ids that the model has before it once it has written `reply`, after dropping turns as streamReply
+// does on the way; where in them the reply begins; and how many ids are dropped.
+export function asRead(messages, reply, tokenizer, contextLength) {
+  const said = reply ? tokenizer.encode(` ${reply}`) : []; // the space is the transcript's
+  let [ids, taken] = [fitTurns(messages, [], tokenizer, contextLength), 0];
+  while (ids.length + said.length - taken > contextLength) {
+    taken += contextLength - ids.length + 1;
+    ids = fitTurns(messages, said.slice(0, taken), tokenizer, contextLength);
+  }
+  ids = [...ids, ...said.slice(taken)];
+  let kept = 0; // a reply longer than the room has lost its beginning
+  while (kept < said.length && kept < ids.length - 1 && ids.at(-1 - kept) === said.at(-1 - kept)) kept++;
+  const all = 1 + tokenizer.encode(renderPrompt(messages)).length + said.length;
+  return { ids, replyFrom: ids.length - kept, dropped: all - ids.length };
 }
 
 // The last turns that fit beside `taken` ids, from a user's on; the very last in any case.

@@ -3,11 +3,15 @@
 // It is sent   { task: "load", weights, wasm }    each an address, or the bytes themselves
 //              { task: "ask", number, messages, settings }
 //              { task: "stop" }                   ends the reply that is being written
+//              and what glass/tasks.js knows, for who wants to look inside
 // and sends    { progress: [received, total] }    bytes of the weights
 //              { ready: { parameters, context_bytes, simd } }
 //              { number, text }, and at last { number, finish_reason, usage }
 //              { number, trouble }                one sentence; without a number the load failed
 
+import { withChanges } from "../glass/changes.js";
+import { createReading } from "../glass/reading.js";
+import { createGlassTasks } from "../glass/tasks.js";
 import { download, forget } from "./download.js";
 import { createArithmetic } from "./matvec.js";
 import { buildModel, newCache } from "./model.js";
@@ -22,13 +26,14 @@ const FRAME = 16; // milliseconds between two pictures on most screens
 let loaded = null;
 let current = 0; // the number of the reply being written
 
-async function load({ weights, wasm }) {
+async function load({ number, weights, wasm }) {
   const file = typeof weights === "string" ? await download(weights, progress) : new Uint8Array(weights);
   const kernels = typeof wasm === "string" ? await fetched(wasm) : wasm;
   try {
     const model = await buildModel(file, (room) => createArithmetic(room, kernels));
-    loaded = { model, tokenizer: buildTokenizer(model.tokenizer), cache: newCache(model) };
-    postMessage({ ready: { parameters: model.parameters, context_bytes: model.T, simd: model.simd } });
+    loaded = { model, tokenizer: buildTokenizer(model.tokenizer), cache: newCache(model), kernels };
+    glass.end();
+    postMessage({ number, ready: { parameters: model.parameters, context_bytes: model.T, simd: model.simd } });
   } catch (error) {
     await forget();
     throw error;
@@ -43,17 +48,41 @@ async function fetched(address) {
   return response?.ok ? response.arrayBuffer() : null;
 }
 
-async function ask({ number, messages, settings }) {
-  current = number;
+async function ask(asked) {
+  current = asked.number;
   if (!loaded) throw new Trouble("The model is not loaded.");
+  await reply(loaded, asked);
+}
+
+// A reply that begins with the ids `begun`, of the model with `changes`: see glass/changes.js.
+async function goOn({ changes = [], ...asked }) {
+  current = asked.number;
+  const roomy = await withRoom();
+  await reply({ ...roomy, ...withChanges(roomy.model, changes) }, asked);
+}
+
+async function reply({ model, tokenizer, cache, hook }, { number, messages, settings, begun }) {
   if (!messages.length) throw new Trouble("There is nothing to reply to.");
-  const { model, tokenizer, cache } = loaded;
   const pause = pauses(() => current !== number);
   const send = frames((text) => postMessage({ number, text }));
-  for await (const piece of streamReply(model, tokenizer, cache, messages, settingsOf(settings), pause)) {
+  for await (const piece of streamReply(model, tokenizer, cache, messages, settingsOf(settings), pause, begun, hook)) {
     send(piece.text ?? "", Boolean(piece.finish_reason));
     if (piece.finish_reason) postMessage({ number, ...piece });
   }
+}
+
+// What is loaded, once it has room to read a second conversation, and a whole context at once: for
+// who looks inside. Others pay nothing for it.
+function withRoom() {
+  const now = loaded;
+  if (!now) throw new Trouble("The model is not loaded.");
+  now.roomy ??= (async () => {
+    const { model: { file, T }, tokenizer, kernels } = now;
+    const model = await buildModel(file, (room) => createArithmetic(room, kernels), 2, T);
+    const [cache, another] = [newCache(model), newCache(model)];
+    return Object.assign(now, { model, cache, reading: createReading(model, tokenizer, another) });
+  })();
+  return now.roomy;
 }
 
 // Collects text for a frame of the screen: 10,000 messages a second would leave the page no time.
@@ -88,7 +117,13 @@ function nextTask() {
   });
 }
 
-const tasks = { load, ask, stop: () => (current = 0) };
+function stop({ number }) {
+  if (number === undefined || number === current) current = 0;
+  glass.end(number);
+}
+
+const glass = createGlassTasks(withRoom, pauses, postMessage);
+const tasks = { load, ask, stop, "go on": goOn, ...glass.tasks };
 
 onmessage = async ({ data }) => {
   try {
