@@ -1,0 +1,101 @@
+// Memory: how full the model's context is, with what, what it costs, and what it has had to forget.
+
+import { conversation, whenConversationChanges } from "../conversation.js";
+import { drawn, made, tableOf } from "./elements.js";
+import { createSpeed } from "./speed.js";
+
+const TURN_LINE = /^(system|user|assistant):/;
+const WHOSE = { system: "system message", user: "you", assistant: "model", end: "beginning" };
+const FLOAT32 = 4; // bytes
+const SHOWN_OF_A_TURN = 60; // characters
+const [LONG, HIGH] = [600, 34];
+
+export const memoryView = {
+  name: "memory",
+  title: "Memory",
+  sentence: "All that the model knows of this conversation is what fits into its context. When that is full, the oldest turns go.",
+  open(room) {
+    const speed = createSpeed();
+    whenConversationChanges(() => speed.seen(conversation(), performance.now()));
+    const bar = drawn("svg", { viewBox: `0 0 ${LONG} ${HIGH + 16}`, class: "meter", "aria-hidden": "true" });
+    const meter = made("div", { role: "meter", ariaLabel: "Context that is filled" }, bar);
+    const [filled, cache, pace, forgotten, numbers] = ["p", "p", "p", "div", "div"].map((tag) => made(tag));
+    room.append(meter, filled, cache, pace, forgotten, numbers);
+    return ({ looked }) => {
+      const turns = turnsOf(looked.tokens);
+      drawMeter(meter, bar, turns, looked);
+      filled.textContent = toldFilled(looked);
+      cache.textContent = toldCache(looked);
+      pace.textContent = toldPace(speed.told());
+      forgotten.replaceChildren(...toldForgotten(turns, looked));
+      numbers.replaceChildren(tableOf("What the context holds", ["whose", "positions"], [...turns.map(({ whose, size }) => [WHOSE[whose], size]), ["free", looked.context - looked.tokens.length]]));
+      return null;
+    };
+  },
+};
+
+// The turns in the context, { whose, size } each. A line that begins a turn says whose it is; what
+// stands before the first such line is the rest of a turn that was cut.
+function turnsOf(tokens) {
+  const turns = [{ whose: "end", size: 0, cut: true }];
+  let [line, from] = ["", 0];
+  for (const [n, { text }] of tokens.entries()) {
+    turns.at(-1).size += 1;
+    line = n === 0 ? "" : line + text;
+    const begins = from !== null && TURN_LINE.exec(line);
+    if (begins) {
+      const size = n - from + 1;
+      turns.at(-1).size -= size;
+      turns.push({ whose: begins[1], size });
+      from = null;
+    }
+    if (n === 0 || text.endsWith("⏎")) [line, from] = ["", n + 1];
+  }
+  return turns.filter(({ size }) => size);
+}
+
+function drawMeter(meter, bar, turns, { tokens, context }) {
+  const x = (n) => (LONG * n) / context;
+  let at = 0;
+  const parts = turns.map(({ whose, size }) => {
+    const part = drawn("rect", { class: `part ${whose}`, x: x(at), y: 0, width: x(size), height: HIGH });
+    at += size;
+    return part;
+  });
+  const room = context - Math.floor(context / 4);
+  const mark = drawn("line", { class: "room", x1: x(room), x2: x(room), y1: 0, y2: HIGH + 4 });
+  const words = drawn("text", { x: x(room), y: HIGH + 15, "text-anchor": "middle" }, "a reply begins before this");
+  bar.replaceChildren(drawn("rect", { class: "free", x: 0, y: 0, width: LONG, height: HIGH }), ...parts, mark, words);
+  const values = { "aria-valuemin": 0, "aria-valuemax": context, "aria-valuenow": tokens.length };
+  for (const [name, value] of Object.entries(values)) meter.setAttribute(name, value);
+}
+
+const inWords = (number) => Math.round(number).toLocaleString("en");
+
+const toldFilled = ({ tokens, context }) =>
+  `${inWords(tokens.length)} of ${inWords(context)} positions are filled; ${inWords(context - tokens.length)} are left for this reply.`;
+
+// A key and a value, headSize numbers each, for every position, layer and key/value head.
+function toldCache({ tokens, context, layers, kvHeads, headSize }) {
+  const each = layers * kvHeads * 2 * headSize;
+  const size = (positions) => `${((positions * each * FLOAT32) / 1000).toLocaleString("en", { maximumFractionDigits: 0 })} kB`;
+  const sum = `${inWords(tokens.length)} positions × ${layers} layers × ${kvHeads} heads × a key and a value of ${headSize} numbers`;
+  return `The cache keeps what has been read: ${sum}, ${size(tokens.length)} of at most ${size(context)}.`;
+}
+
+function toldPace(told) {
+  if (!told) return "How fast a reply comes is told while one is written.";
+  const rate = told.rate === null ? "all of it at once" : `then ${inWords(told.rate)} bytes a second`;
+  return `The last reply: first bytes after ${inWords(told.first)} ms, ${rate}.`;
+}
+
+function toldForgotten(turns, { dropped }) {
+  if (!dropped) return [made("p", {}, "Nothing is forgotten yet.")];
+  const { messages } = conversation();
+  const said = messages.filter(({ role }) => role !== "system");
+  const kept = turns.filter(({ whose }) => whose === "user" || whose === "assistant").length - 1; // the last is the reply
+  const gone = said.slice(0, Math.max(0, said.length - kept));
+  const line = ({ role, content }) => made("li", {}, `${WHOSE[role]}: `, made("s", {}, content.length > SHOWN_OF_A_TURN ? `${content.slice(0, SHOWN_OF_A_TURN)}…` : content));
+  const told = made("p", {}, `Forgotten: ${inWords(dropped)} positions${gone.length ? ", with these turns" : ", the beginning of the oldest turn"}.`);
+  return gone.length ? [told, made("ol", { className: "gone" }, ...gone.map(line))] : [told];
+}
