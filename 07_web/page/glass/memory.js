@@ -5,7 +5,8 @@ import { drawn, made, tableOf } from "./elements.js";
 import { createSpeed } from "./speed.js";
 
 const TURN_LINE = /^(system|user|assistant):/;
-const WHOSE = { system: "system message", user: "you", assistant: "model", end: "beginning" };
+const WHOSE = { end: "the first mark", rest: "rest of a turn", system: "system message", user: "you", assistant: "model" };
+const BEGINNING = "⟨end⟩"; // as tokens.js shows it
 const FLOAT32 = 4; // bytes
 const SHOWN_OF_A_TURN = 60; // characters
 const [LONG, HIGH] = [600, 34];
@@ -20,38 +21,45 @@ export const memoryView = {
     const bar = drawn("svg", { viewBox: `0 0 ${LONG} ${HIGH + 16}`, class: "meter", "aria-hidden": "true" });
     const meter = made("div", { role: "meter", ariaLabel: "Context that is filled" }, bar);
     const [filled, cache, pace, forgotten, numbers] = ["p", "p", "p", "div", "div"].map((tag) => made(tag));
+    numbers.className = "replies";
     room.append(meter, filled, cache, pace, forgotten, numbers);
     return ({ looked }) => {
-      const turns = turnsOf(looked.tokens);
+      const turns = turnsOf(looked);
       drawMeter(meter, bar, turns, looked);
       filled.textContent = toldFilled(looked);
       cache.textContent = toldCache(looked);
       pace.textContent = toldPace(speed.told());
       forgotten.replaceChildren(...toldForgotten(turns, looked));
-      numbers.replaceChildren(tableOf("What the context holds", ["whose", "positions"], [...turns.map(({ whose, size }) => [WHOSE[whose], size]), ["free", looked.context - looked.tokens.length]]));
+      numbers.replaceChildren(tableOfTurns(turns, looked));
       return null;
     };
   },
 };
 
 // The turns in the context, { whose, size } each. A line that begins a turn says whose it is; what
-// stands before the first such line is the rest of a turn that was cut.
-function turnsOf(tokens) {
-  const turns = [{ whose: "end", size: 0, cut: true }];
-  let [line, from] = ["", 0];
-  for (const [n, { text }] of tokens.entries()) {
-    turns.at(-1).size += 1;
-    line = n === 0 ? "" : line + text;
-    const begins = from !== null && TURN_LINE.exec(line);
-    if (begins) {
-      const size = n - from + 1;
-      turns.at(-1).size -= size;
-      turns.push({ whose: begins[1], size });
-      from = null;
+// stands before the first such line is the rest of a turn whose beginning is forgotten.
+function turnsOf({ tokens, replyFrom }) {
+  const turns = [];
+  let whose = tokens[0].text === BEGINNING ? "end" : "rest";
+  for (const { from, size, text } of linesOf(tokens)) {
+    whose = TURN_LINE.exec(text)?.[1] ?? whose;
+    for (let n = from; n < from + size; n++) {
+      const owner = n < replyFrom ? whose : "assistant";
+      if (turns.at(-1)?.whose !== owner) turns.push({ whose: owner, size: 0 });
+      turns.at(-1).size += 1;
     }
-    if (n === 0 || text.endsWith("⏎")) [line, from] = ["", n + 1];
   }
-  return turns.filter(({ size }) => size);
+  return turns;
+}
+
+function linesOf(tokens) {
+  const lines = [{ from: 0, size: 0, text: "" }];
+  for (const [n, { text }] of tokens.entries()) {
+    lines.at(-1).size += 1;
+    lines.at(-1).text += text;
+    if (text === BEGINNING || text.endsWith("⏎")) lines.push({ from: n + 1, size: 0, text: "" });
+  }
+  return lines;
 }
 
 function drawMeter(meter, bar, turns, { tokens, context }) {
@@ -64,10 +72,15 @@ function drawMeter(meter, bar, turns, { tokens, context }) {
   });
   const room = context - Math.floor(context / 4);
   const mark = drawn("line", { class: "room", x1: x(room), x2: x(room), y1: 0, y2: HIGH + 4 });
-  const words = drawn("text", { x: x(room), y: HIGH + 15, "text-anchor": "middle" }, "a reply begins before this");
+  const words = drawn("text", { x: x(room), y: HIGH + 15, "text-anchor": "middle" }, `${room}: a question must end here`);
   bar.replaceChildren(drawn("rect", { class: "free", x: 0, y: 0, width: LONG, height: HIGH }), ...parts, mark, words);
   const values = { "aria-valuemin": 0, "aria-valuemax": context, "aria-valuenow": tokens.length };
   for (const [name, value] of Object.entries(values)) meter.setAttribute(name, value);
+}
+
+function tableOfTurns(turns, { context, tokens }) {
+  const rows = turns.map(({ whose, size }) => [WHOSE[whose], size]);
+  return tableOf("What the context holds", ["whose", "positions"], [...rows, ["free", context - tokens.length]]);
 }
 
 const inWords = (number) => Math.round(number).toLocaleString("en");
@@ -84,7 +97,7 @@ function toldCache({ tokens, context, layers, kvHeads, headSize }) {
 }
 
 function toldPace(told) {
-  if (!told) return "How fast a reply comes is told while one is written.";
+  if (!told) return "Ask something: how fast the reply comes will stand here.";
   const rate = told.rate === null ? "all of it at once" : `then ${inWords(told.rate)} bytes a second`;
   return `The last reply: first bytes after ${inWords(told.first)} ms, ${rate}.`;
 }

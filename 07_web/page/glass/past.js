@@ -70,6 +70,10 @@ export function createPast(told, glass, kernels, onNews) {
 
   return {
     know,
+    again() {
+      now.done = "";
+      know(now.wanted);
+    },
     list: async () => (now.told ??= await told()),
     said: (wish) => replies.get(replyKey(wish)) ?? null,
     close() {
@@ -88,6 +92,6 @@ async function bytesOf({ weights }) {
     return Uint8Array.from(atob(weights.slice(INSIDE.length)), (character) => character.charCodeAt(0)).buffer;
   }
   const response = await fetch(weights).catch(() => null);
-  if (!response?.ok) throw new Error("This step's model cannot be loaded: the server does not give it. Choose it again to try once more.");
+  if (!response?.ok) throw new Error("This step's model cannot be loaded: the server does not give it.");
   return response.arrayBuffer();
 }

@@ -14,7 +14,7 @@ export const timeView = {
   open(room, inside) {
     const past = createPast(inside.past, inside.another(), () => inside.parts().wasm, inside.redraw);
     const choose = (step) => inside.set({ step });
-    const parts = timeParts({ choose, chooseHead: inside.set, play: () => (timer ? stop() : start()) });
+    const parts = timeParts({ choose, chooseHead: inside.set, play: () => (timer ? stop() : start()), again: () => past.again() });
     room.append(...parts.all);
     let [now, timer] = [null, 0];
 

@@ -6,15 +6,17 @@ import { lossCurve } from "./losscurve.js";
 const WAITS = "…"; // stands where nothing has been asked yet
 const MOST_LOOKED_AT = 8;
 
-// choose(step), chooseHead({ layer }) or ({ head }): a person has chosen.
-export function timeParts({ choose, chooseHead, play }) {
+// choose(step), chooseHead({ layer }) or ({ head }), play(), again(): what a person may press.
+export function timeParts({ choose, chooseHead, play, again }) {
   const slider = made("input", { type: "range", min: 0, step: 1, className: "steps-slider", ariaLabel: "Step of training" });
   const playing = made("button", { type: "button", onclick: play }, "Play");
   const figures = made("p", { className: "figures" });
+  const then = made("p", { className: "then" });
   const [picture, replies] = [made("div"), made("div", { className: "replies", tabIndex: 0 })];
   replies.setAttribute("role", "region");
   replies.setAttribute("aria-label", "What it said at each step");
   const status = made("p", { className: "quiet", role: "status" });
+  const retry = made("button", { type: "button", onclick: again }, "Try again");
   const [layer, head] = ["layer", "head"].map((name) => chooser(name, chooseHead));
   const whose = made("p", { className: "quiet whose" }, "Above: where ", layer, " ", head, " looked from the chosen byte, at this step.");
   const drawn = { told: null, curve: null, table: null, now: null, known: null };
@@ -32,7 +34,7 @@ export function timeParts({ choose, chooseHead, play }) {
   }
 
   return {
-    all: [made("div", { className: "row machine" }, playing, slider), figures, picture, status, whose, looked.details, replies],
+    all: [made("div", { className: "row machine" }, playing, slider), figures, then, picture, status, whose, looked.details, replies],
     playing: (on) => (playing.textContent = on ? "Stop" : "Play"),
     // n: which of the snapshots; known: see past.js; saidAt: step -> what it said, or null.
     show(now, n, known, saidAt) {
@@ -42,9 +44,10 @@ export function timeParts({ choose, chooseHead, play }) {
       slider.value = n;
       slider.setAttribute("aria-valuetext", toldOf(chosen, now.told));
       figures.textContent = toldOf(chosen, now.told);
+      then.textContent = asShown(saidAt(chosen.step));
       drawn.curve.mark(chosen.step);
       drawn.table.show(n, saidAt);
-      status.textContent = known.trouble;
+      status.replaceChildren(...(known.trouble ? [`${known.trouble} `, retry] : []));
       adoptHeads(layer, now.looked.layers, now.layer);
       adoptHeads(head, now.looked.heads, now.head);
       looked.redraw();
@@ -90,11 +93,17 @@ function repliesTable(snapshots, choose) {
     show(n, saidAt) {
       for (const [index, { row, said, step }] of rows.entries()) {
         row.setAttribute("aria-current", String(index === n));
-        const text = saidAt(step) ?? WAITS;
-        if (said.textContent !== text) said.textContent = text || "(nothing: it ended its turn at once)";
+        const text = asShown(saidAt(step));
+        if (said.textContent !== text) said.textContent = text;
       }
     },
   };
+}
+
+// A reply of noise on as few lines as it can be.
+function asShown(text) {
+  if (text === "") return "(nothing: it ended its turn at once)";
+  return text?.replaceAll("\n", "⏎").replace(/\p{Cc}/gu, "·") ?? WAITS;
 }
 
 function lookedTable({ now: { looked, at, layer, head }, known: { attention } }) {
