@@ -4,7 +4,8 @@
 // What static_site.py puts into the page: #site, JSON with what `healthz` answers and where the
 // weights are; in the one-file page also #weights and #kernels, in base64, and #worker, its source.
 
-import { createAnswering } from "./answering.js";
+import { openable } from "../glass/panel.js";
+import { createAnswering, dressedWith } from "./answering.js";
 import "./colours.js";
 
 const textOf = (id) => document.getElementById(id)?.textContent;
@@ -30,6 +31,7 @@ function parts() {
 
 const answering = createAnswering(startWorker, parts, site);
 answering.load();
+openable(startWorker, parts, dressedWith(site.show_working));
 
 globalThis.fetch = async (path, options) => {
   if (path === "chat") return answering.chat(options);

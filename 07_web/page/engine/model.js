@@ -50,7 +50,6 @@ export async function buildModel(file, createArithmetic, caches = 1, block = BLO
     divisor: Math.sqrt(sizes.D),
     // Query heads share key/value heads in runs: 0, 0, 1, 1 for H = 4, K = 2.
     shares: Array.from({ length: sizes.H }, (_, n) => Math.floor((n * sizes.K) / sizes.H)),
-    join: add,
   };
 }
 
@@ -166,7 +165,7 @@ function lookBack(model, layer, count, start, held, hook) {
   tell(hook, "merged", mixed, count, start, layer.index);
   linear(model, layer.output, mixed, added, count); // (count, H D) -> (count, C)
   tell(hook, "attention", added, count, start, layer.index);
-  for (let n = 0; n < count; n++) model.join(x[n], added[n]);
+  for (let n = 0; n < count; n++) add(x[n], added[n]);
 }
 
 // Puts the keys and values of one position, (K D,) each, into the cache.
@@ -226,7 +225,7 @@ function think(model, layer, count, start, hook) {
   for (let n = 0; n < count; n++) model.activate(inside[n], gates[n]);
   linear(model, layer.down, inside, added, count); // (count, F) -> (count, C)
   tell(hook, "feedforward", added, count, start, layer.index);
-  for (let n = 0; n < count; n++) model.join(x[n], added[n]);
+  for (let n = 0; n < count; n++) add(x[n], added[n]);
 }
 
 function normAll({ x, normed, norm, C, config }, gains, count) {

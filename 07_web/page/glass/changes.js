@@ -21,6 +21,10 @@ const HOOKS = {
   attention: ({ layer }) => zero("attention", layer),
   feedforward: ({ layer }) => zero("feedforward", layer),
   layer: ({ layer }) => oneHook(zero("attention", layer), zero("feedforward", layer)),
+  residual: (_, { x, added }) => (place, vector) => {
+    const stream = x[added.indexOf(vector)]; // is added to it next: x + (vector - x) is the vector alone
+    for (let i = 0; stream && i < vector.length; i++) vector[i] -= stream[i];
+  },
   "query size": () => (place, vector) => {
     for (let i = 0; place === "query" && i < vector.length; i++) vector[i] *= LONGER;
   },
@@ -35,7 +39,6 @@ const FIELDS = {
   pairs: ({ turn }) => ({ turn: turn === rotate ? rotateNeighbours : turn }),
   scale: () => ({ divisor: 1 }),
   sharing: ({ shares, K }) => ({ shares: shares.map((_, head) => head % K) }), // 0, 1, 0, 1
-  residual: () => ({ join: (x, added) => x.set(added) }),
   "head norms": ({ layers }) => ({ layers: layers.map((layer) => ({ ...layer, query_norm: null, key_norm: null })) }),
   norm: (model, change) => withoutNorms(model, ({ index }) => (index === change.layer ? [`${change.of}_norm`] : []), change.layer ?? true),
   norms: (model) => withoutNorms(model, () => ["attention_norm", "feedforward_norm"], true),
@@ -46,7 +49,7 @@ export function withChanges(model, changes) {
   let [changed, hook] = [model, null];
   for (const change of changes) {
     checkPlace(model, change);
-    if (Object.hasOwn(HOOKS, change.off)) hook = oneHook(hook, HOOKS[change.off](change));
+    if (Object.hasOwn(HOOKS, change.off)) hook = oneHook(hook, HOOKS[change.off](change, model));
     else changed = { ...changed, ...FIELDS[change.off](changed, change) };
   }
   return { model: changed, hook };
