@@ -1,7 +1,9 @@
 // Past: the models that a run kept on its way, asked one after another in a worker of their own. The
 // model that chats, and the one that all other views look into, stay as they are.
 
-const LONGEST = 120; // bytes of a reply: enough to tell noise from sentences
+import { Stopped } from "./client.js";
+
+const LONGEST_ANSWER = 120; // bytes of a reply: enough to tell noise from sentences
 const SEED = 1; // the same dice at every step: what differs is the model
 const INSIDE = "data:;base64,"; // an address that holds the file itself
 
@@ -30,7 +32,7 @@ export function createPast(told, glass, kernels, onNews) {
       while (now.wanted && now.done !== keyOf(now.wanted)) await answer(now.wanted);
     } catch (error) {
       now.done = keyOf(now.wanted);
-      now.trouble = error.message;
+      now.trouble = error instanceof Stopped ? "" : error.message;
       now.loaded = null;
     }
     now.working = false;
@@ -54,7 +56,7 @@ export function createPast(told, glass, kernels, onNews) {
   }
 
   async function say(wish) {
-    const settings = { ...wish.settings, seed: wish.settings.seed ?? SEED, max_new_bytes: LONGEST };
+    const settings = { ...wish.settings, seed: wish.settings.seed ?? SEED, max_new_bytes: LONGEST_ANSWER };
     let text = "";
     await glass.goOn({ messages: wish.messages, begun: [], settings, changes: [] }, (piece) => (text += piece));
     replies.set(replyKey(wish), text);

@@ -12,7 +12,7 @@ export const timeView = {
   title: "Time machine",
   sentence: "What this model said to the same question while it was still learning: from noise to sentences.",
   open(room, inside) {
-    const past = createPast(inside.past, inside.another(), () => inside.parts().wasm, inside.redraw);
+    const past = createPast(inside.past, inside.another(), () => inside.parts().wasm, inside.drawAgain);
     const choose = (step) => inside.set({ step });
     const parts = timeParts({ choose, chooseHead: inside.set, play: () => (timer ? stop() : start()), again: () => past.again() });
     room.append(...parts.all);
@@ -48,7 +48,7 @@ export const timeView = {
       const known = past.know(wish);
       now.trouble = known.trouble;
       parts.show(now, chosenOf(now), known, (step) => past.said({ ...wish, step }));
-      return shadingOf(now, known);
+      return lookAtThatStep(now, known);
     }
     draw.leave = () => {
       stop();
@@ -65,13 +65,13 @@ function chosenOf({ told: { snapshots }, step }) {
 
 // What is asked of a step. A reply that is being written is left out until it is there.
 function wishOf(now, inside) {
-  const { messages, reply } = inside.said();
+  const { messages, reply, at, writing } = now;
   const { step } = now.told.snapshots[chosenOf(now)];
-  return { step, messages, reply: now.writing ? "" : reply, at: now.at, settings: inside.settings() };
+  return { step, messages, reply: writing ? "" : reply, at, settings: inside.settings() };
 }
 
 // How the chosen byte looked back at that step.
-function shadingOf({ at, layer, head, looked }, { attention }) {
+function lookAtThatStep({ at, layer, head, looked }, { attention }) {
   const count = attention && attention.length / (looked.layers * looked.heads);
   if (count !== at + 1) return null;
   const from = (layer * looked.heads + head) * count;
