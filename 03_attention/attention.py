@@ -1,6 +1,7 @@
 """Attention on a whiteboard: one head, several heads, then the whole decoder.
 
     python 03_attention/attention.py
+    python 03_attention/attention.py --run RUN --text "the cat"   # a trained one: inside_a_run.py
 
 Every step stands here in full, on plain tensors, and prints its shape. Only how heads
 are split and merged comes from the package, where it is just as plain. `shared/model/` holds
@@ -9,6 +10,7 @@ K key/value heads, D channels a head, F feed-forward width, V vocabulary.
 """
 
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -233,4 +235,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        from inside_a_run import main
     main()
