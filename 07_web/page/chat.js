@@ -110,6 +110,7 @@ async function reply() {
   turn.classList.add("writing");
   running = new AbortController();
   setWriting(true);
+  conversationChanged(saidNow);
   let problem = null;
   try {
     const ending = await stream(turn, chosen, running.signal);

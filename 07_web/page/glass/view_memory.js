@@ -9,7 +9,7 @@ const WHOSE = { end: "the first mark", rest: "rest of a turn", system: "system m
 const BEGINNING = "⟨end⟩"; // as tokens.js shows it
 const FLOAT32 = 4; // bytes
 const SHOWN_OF_A_TURN = 60; // characters
-const [LONG, HIGH] = [600, 34];
+const [LONG, HIGH, BELOW] = [600, 34, 22]; // of the bar, and of the words below it
 
 export const memoryView = {
   name: "memory",
@@ -18,11 +18,10 @@ export const memoryView = {
   open(room) {
     const speed = createSpeed();
     whenConversationChanges(() => speed.seen(conversation(), performance.now()));
-    const bar = drawn("svg", { viewBox: `0 0 ${LONG} ${HIGH + 16}`, class: "meter", "aria-hidden": "true" });
+    const bar = drawn("svg", { viewBox: `0 0 ${LONG} ${HIGH + BELOW}`, class: "meter", "aria-hidden": "true" });
     const meter = made("div", { role: "meter", ariaLabel: "Context that is filled" }, bar);
     const [filled, cache, pace, forgotten, numbers] = ["p", "p", "p", "div", "div"].map((tag) => made(tag));
-    numbers.className = "replies";
-    room.append(meter, filled, cache, pace, forgotten, numbers);
+    room.append(meter, meterLegend(), filled, cache, pace, forgotten, numbers);
     return ({ looked }) => {
       const turns = turnsOf(looked);
       drawMeter(meter, bar, turns, looked);
@@ -76,6 +75,11 @@ function drawMeter(meter, bar, turns, { tokens, context }) {
   bar.replaceChildren(drawn("rect", { class: "free", x: 0, y: 0, width: LONG, height: HIGH }), ...parts, mark, words);
   const values = { "aria-valuemin": 0, "aria-valuemax": context, "aria-valuenow": tokens.length };
   for (const [name, value] of Object.entries(values)) meter.setAttribute(name, value);
+}
+
+function meterLegend() {
+  const swatch = (whose) => [drawn("svg", { viewBox: "0 0 10 10", class: "meter swatch", "aria-hidden": "true" }, drawn("rect", { class: `part ${whose}`, width: 10, height: 10 })), ` ${WHOSE[whose]}  `];
+  return made("p", { className: "quiet" }, ...["user", "assistant", "system"].flatMap(swatch));
 }
 
 function tableOfTurns(turns, { context, tokens }) {
