@@ -3,7 +3,7 @@
     python 03_attention/attention.py --text "the cat sat on the m" --run 05_full_run/runs/quick
     python 03_attention/attention.py --text "the cat sat on the m" --run RUN --layer 2 --head 1
 
-The stages are those of the whiteboard, done by its own functions, for the last position of the text.
+The stages are those of the whiteboard, for the last position of the text.
 The matrices, norms and positions are the run's. Browsers show the same with every number: step 07.
 """
 
@@ -34,7 +34,7 @@ class Inside:
     """What one layer's attention did with a text; layers count from 0."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """input, normed, output (T, C); query, merged (T, H D), one as it leaves its matrix; queries, keys
+    """input, normed, output (T, C); query, as it leaves its matrix, merged (T, H D); queries, keys
     (both turned), values, mixed (H, T, D); scores, weights (H, T, T)"""
     streams: list[Tensor] = field(default_factory=list)
     """(T, C) each: the embedding, then behind each layer"""
@@ -81,7 +81,7 @@ def attend_and_keep(
     values: Tensor,
     _documents: Tensor | None = None,
 ) -> Tensor:
-    """The whiteboard's attention on three of (1, H, T, D), all of it kept, without the batch axis."""
+    """The whiteboard's attention on three of (1, H, T, D); keeps all, without the batch axis."""
     scores = score(queries, keys)  # (1, H, T, T)
     masked = hide_future(scores)
     if window is not None:
@@ -165,9 +165,7 @@ def tell_head(
     inside: Inside, model: Transformer, letters: list[str], layer: int, head: int
 ) -> None:
     """The stages of one head, for the last position."""
-    print(
-        f"ONE HEAD of a trained model: layer {layer}, head {head}, the last position, {letters[-1]!r}"
-    )
+    print(f"ONE HEAD of a trained model: layer {layer}, head {head}, at the last, {letters[-1]!r}")
     kept = {name: tensor[-1] for name, tensor in inside.tensors.items() if tensor.dim() == 2}
     own = {name: tensor[head] for name, tensor in inside.tensors.items() if tensor.dim() == 3}
     tell("input", "(C,)", kept["input"])
@@ -202,10 +200,8 @@ def tell_map(weights: Tensor, letters: list[str]) -> None:
     signs = [letter[:1] or " " for letter in letters]
     print("    " + "".join(signs[first:]))
     for at in range(first, len(letters)):
-        shades = (
-            SHADES[round(w * (len(SHADES) - 1))] for w in weights[at, first : at + 1].tolist()
-        )
-        print(f"  {signs[at]} {''.join(shades)}")
+        row = weights[at, first : at + 1].tolist()
+        print(f"  {signs[at]} {''.join(SHADES[round(w * (len(SHADES) - 1))] for w in row)}")
 
 
 def tell_lens(inside: Inside, model: Transformer, tokenizer: Tokenizer) -> None:

@@ -22,8 +22,7 @@ const HOOKS = {
   feedforward: ({ layer }) => zero("feedforward", layer),
   layer: ({ layer }) => oneHook(zero("attention", layer), zero("feedforward", layer)),
   residual: (_, { x, added }) => (place, vector) => {
-    const stream = x[added.indexOf(vector)]; // is added to it next: x + (vector - x) is the vector alone
-    for (let i = 0; stream && i < vector.length; i++) vector[i] -= stream[i];
+    if (place === "attention" || place === "feedforward") x[added.indexOf(vector)].fill(0); // it is added to that
   },
   "query size": () => (place, vector) => {
     for (let i = 0; place === "query" && i < vector.length; i++) vector[i] *= LONGER;

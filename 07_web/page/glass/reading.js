@@ -25,6 +25,7 @@ export function createReading(model, tokenizer, cache) {
   const told = ({ id, ...more }) => ({ id, text: tokenText(tokenizer, id), ...more });
 
   async function look({ messages, reply, changes = [] }, pause) {
+    if (!messages.length) throw new Trouble("There is nothing to read yet.");
     const now = withChanges(model, changes);
     const laid = asRead(messages, reply, tokenizer, model.T);
     keepEqual(laid.ids, JSON.stringify(changes), now);
