@@ -83,7 +83,9 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     refresh();
   }
 
-  const keepAddress = (state) => history.replaceState(history.state, "", addressOf(state, location.hash));
+  function keepAddress(state) {
+    history.replaceState(history.state, "", addressOf(state, location.hash));
+  }
 
   function open() {
     now.state.view ??= views[0].name;
