@@ -10,10 +10,10 @@ import { createStrip } from "./strip.js";
 const NARROW = matchMedia("(max-width: 62rem)"); // as in glass.css
 const BEHIND = "body > header, body > main, body > footer";
 
-// set, toggle, close: of panel.js.
-export function layOut(views, { set, toggle, close }) {
+// set, rest, toggle, close: of panel.js.
+export function layOut(views, { set, rest, toggle, close }) {
   const rooms = new Map(views.map((view) => [view, made("div", { className: "view", hidden: true })]));
-  const strip = createStrip((byte) => set({ byte }));
+  const strip = createStrip((byte) => set({ byte }), rest);
   const parts = {
     button: made("button", { type: "button", id: "glass-open", ariaExpanded: "false", onclick: toggle }, "Look inside"),
     tabs: tabsOf(views, (view) => set({ view: view.name })),
@@ -48,14 +48,15 @@ export function layOut(views, { set, toggle, close }) {
       hideBehind(open);
       (open ? parts.tabs.chosen() : parts.button).focus();
     },
-    // Which view is shown, and whether there is anything to look at.
-    view(view, { changes }, anything) {
+    // Which view is shown; what there is to look at: "nothing", "not yet" or "all".
+    view(view, { changes }, there) {
       parts.tabs.mark(view);
       parts.sentence.textContent = view.sentence;
       parts.room.setAttribute("aria-label", view.title);
-      parts.empty.hidden = anything;
-      parts.reading.hidden = !anything;
-      for (const [each, room] of rooms) room.hidden = each !== view || !anything;
+      parts.empty.hidden = there !== "nothing";
+      parts.reading.hidden = there !== "all";
+      for (const [each, room] of rooms) room.hidden = each !== view || there !== "all";
+      if (there === "not yet") parts.status.textContent ||= "The model is being opened.";
       tellChanges(parts.changed, changes, () => set({ changes: [] }));
     },
   };

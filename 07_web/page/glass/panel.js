@@ -49,10 +49,10 @@ const MOST_BITS = 8; // a byte that surprised so much, or more, has the full col
 // -> Promise of what snapshots.json says; null where the run has kept none.
 export function openable(newWorker, parts, dressed = ({ messages }) => messages, past = null) {
   const views = VIEWS.filter((view) => past || view !== timeView);
-  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "", shown: null };
+  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "", asked: null, resting: null, shown: null };
   const draws = new Map(); // view -> its draw, once it was shown
   const glass = createGlass(newWorker, parts);
-  const layout = layOut(views, { set, close, toggle: () => (now.open ? close() : open()) });
+  const layout = layOut(views, { set, rest, close, toggle: () => (now.open ? close() : open()) });
   const said = () => ({ ...conversation(), messages: dressed(conversation()) });
   const how = () => ({ settings: shownSettings(), changes: now.state.changes });
   const fork = createFork(glass, said, how, refresh);
@@ -83,6 +83,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     refresh();
   }
 
+  function rest(byte) {
+    if (byte === now.resting) return;
+    now.resting = byte;
+    refresh();
+  }
+
   function keepAddress(state) {
     history.replaceState(history.state, "", addressOf(state, location.hash));
   }
@@ -102,7 +108,7 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     fork.leave();
     leaveView(null);
     glass.close();
-    Object.assign(now, { looked: null, read: "" });
+    Object.assign(now, { looked: null, read: "", resting: null });
   }
 
   function leaveView(next) {
@@ -127,10 +133,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     const view = views.find(({ name }) => name === now.state.view);
     const { messages, reply, writing } = fork.over(said());
     leaveView(view);
-    layout.view(view, now.state, messages.length > 0);
+    follow(JSON.stringify(messages));
+    layout.view(view, now.state, !messages.length ? "nothing" : now.looked ? "all" : "not yet");
     if (!messages.length) return;
     await read({ task: "look", messages, reply, changes: now.state.changes });
     const given = { ...chosenIn(now), messages, reply, changes: now.state.changes, forkAt: fork.at(), writing };
+    layout.view(view, now.state, "all");
     if (!draws.has(view)) draws.set(view, view.open(layout.room(view), inside));
     let shading = null;
     try {
@@ -138,6 +146,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     } finally {
       layout.strip.show(given.looked, given.at, { ...surprises(given.looked), ...shading, forkAt: fork.at() });
     }
+  }
+
+  // Where something new is said, the byte chosen in the old text is no longer meant.
+  function follow(asked) {
+    if (now.asked && now.asked !== asked) set({ byte: null });
+    now.asked = asked === "[]" ? null : asked;
   }
 
   async function read(asked) {
@@ -150,10 +164,10 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
 }
 
 // What is chosen, within what there is: an address may say more.
-function chosenIn({ looked, state }) {
+function chosenIn({ looked, state, resting }) {
   const within = (n, size, otherwise) => Math.min(n ?? otherwise, size - 1);
   const { tokens, layers, heads } = looked;
-  const at = within(state.byte, tokens.length, Infinity);
+  const at = within(resting ?? state.byte, tokens.length, Infinity);
   return { looked, at, layer: within(state.layer, layers, 0), head: within(state.head, heads, 0), step: state.step };
 }
 

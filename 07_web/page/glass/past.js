@@ -18,7 +18,7 @@ export function createPast(told, glass, kernels, onNews) {
   // said: null until it is there; attention: (layers, heads, at + 1), or null.
   function know(wish) {
     now.wanted = wish;
-    if (now.done !== keyOf(wish)) work();
+    if (now.done !== wholeKey(wish)) work();
     const attention = looks.key === lookKey(wish) ? looks.attention : null;
     return { said: replies.get(replyKey(wish)) ?? null, attention, trouble: now.trouble };
   }
@@ -29,9 +29,9 @@ export function createPast(told, glass, kernels, onNews) {
     now.working = true;
     now.trouble = "";
     try {
-      while (now.wanted && now.done !== keyOf(now.wanted)) await answer(now.wanted);
+      while (now.wanted && now.done !== wholeKey(now.wanted)) await answer(now.wanted);
     } catch (error) {
-      now.done = keyOf(now.wanted);
+      now.done = wholeKey(now.wanted);
       now.trouble = error instanceof Stopped ? "" : error.message;
       now.loaded = null;
     }
@@ -44,7 +44,7 @@ export function createPast(told, glass, kernels, onNews) {
     if (now.wanted.step !== wish.step) return;
     if (!replies.has(replyKey(wish))) await say(wish);
     if (looks.key !== lookKey(wish)) await look(wish);
-    now.done = keyOf(wish);
+    now.done = wholeKey(wish);
     onNews();
   }
 
@@ -87,7 +87,7 @@ export function createPast(told, glass, kernels, onNews) {
 
 const replyKey = ({ step, messages, settings }) => JSON.stringify([step, messages, settings]);
 const lookKey = ({ step, messages, reply, at }) => JSON.stringify([step, messages, reply, at]);
-const keyOf = (wish) => replyKey(wish) + lookKey(wish);
+const wholeKey = (wish) => replyKey(wish) + lookKey(wish);
 
 async function bytesOf({ weights }) {
   if (weights.startsWith(INSIDE)) {

@@ -2,30 +2,24 @@
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// "#rrggbb" -> [red, green, blue]
-export function channels(colour) {
+// "#rrggbb", or a colour in any other form -> [red, green, blue]
+function channels(colour) {
   const pen = document.createElement("canvas").getContext("2d");
   pen.fillStyle = colour;
   pen.fillRect(0, 0, 1, 1);
   return [...pen.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
-// Weights (size, size), 0 to 1, as a square; `row`, 0 to 1, is marked with a line.
-export function paintMap(canvas, weights, size, row = null) {
-  const pen = canvas.getContext("2d");
+// Weights (size, size), 0 to 1, as a square: a point for each.
+export function paintMap(canvas, weights, size) {
   const picture = new ImageData(size, size);
-  const colour = channels(colourOf("look"));
+  const colour = channels(colourOf("accent"));
   for (let n = 0; n < weights.length; n++) {
     picture.data.set(colour, 4 * n);
     picture.data[4 * n + 3] = 255 * Math.sqrt(weights[n]); // so that small weights can be seen
   }
   Object.assign(canvas, { width: size, height: size });
-  pen.putImageData(picture, 0, 0);
-  if (row === null) return;
-  pen.strokeStyle = colourOf("surprise");
-  pen.lineWidth = Math.max(1, size / 128);
-  const y = Math.floor(row * size) + 0.5;
-  pen.strokeRect(-1, y - pen.lineWidth / 2, size + 2, pen.lineWidth);
+  canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
 // A matrix (rows, columns) as stripes: below zero in one colour, above in another, 0 is empty.

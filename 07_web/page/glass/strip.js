@@ -1,13 +1,14 @@
 // Strip: the transcript as the model read it, byte by byte. One byte is chosen: with arrow keys,
-// by a tap, or by drawing a finger along. A view says how each byte is shaded, and what arcs to draw.
+// by a tap, or by drawing a finger along; a mouse that rests on another one shows that meanwhile.
+// A view says how each byte is shaded, and what arcs to draw.
 
 import { drawn, made } from "./elements.js";
 
 const FARTHEST_UP = 34; // pixels that an arc may rise
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
 
-// onChoose(n): the byte n was chosen by a person.
-export function createStrip(onChoose) {
+// onChoose(n): the byte n was chosen by a person. onRest(n): the mouse rests on it; null: no more.
+export function createStrip(onChoose, onRest) {
   const arcs = drawn("svg", { class: "arcs", "aria-hidden": "true" });
   const words = made("div", { className: "bytes" });
   const box = made("div", { className: "strip", tabIndex: 0, role: "slider", "aria-label": "Byte of the conversation" });
@@ -22,12 +23,13 @@ export function createStrip(onChoose) {
     event.preventDefault();
     choose(to);
   });
-  const pointed = (event) => {
-    const cell = document.elementFromPoint(event.clientX, event.clientY)?.closest(".byte");
-    if (cell && words.contains(cell)) choose(Number(cell.dataset.n));
+  const pointed = ({ clientX, clientY }, act) => {
+    const cell = document.elementFromPoint(clientX, clientY)?.closest(".byte");
+    if (cell && words.contains(cell)) act(Number(cell.dataset.n));
   };
-  words.addEventListener("pointerdown", pointed);
-  words.addEventListener("pointermove", (event) => event.buttons && pointed(event));
+  words.addEventListener("pointerdown", (event) => pointed(event, choose));
+  words.addEventListener("pointermove", (event) => pointed(event, event.buttons ? choose : onRest));
+  words.addEventListener("pointerleave", () => onRest(null));
   new ResizeObserver(() => drawArcs(shown, arcs, box)).observe(words);
 
   return {
@@ -35,7 +37,7 @@ export function createStrip(onChoose) {
     // looked: the answer of `look`. shading: see show in panel.js.
     show(looked, at, shading) {
       setCells(shown, words, looked);
-      shade(shown, looked, shading);
+      shade(shown, shading);
       mark(shown, box, looked, at);
       Object.assign(shown, { shading });
       drawArcs(shown, arcs, box);
@@ -63,7 +65,7 @@ function setCells(shown, words, { tokens, replyFrom }) {
 }
 
 // strengths: 0 to 1 for each byte, or NaN for none.
-function shade({ cells }, _looked, { kind, strengths, forkAt }) {
+function shade({ cells }, { kind, strengths, forkAt }) {
   for (const [n, cell] of cells.entries()) {
     const strength = strengths[n];
     cell.style.setProperty("--strength", strength > 0.004 ? `${Math.round(100 * strength)}%` : "0%");

@@ -5,6 +5,7 @@ import { paintMap } from "./pictures.js";
 import { spoken } from "./strip.js";
 
 const ARCS = 24; // the heaviest; more are a tangle
+const KEY = "A row for each byte that looks, a column for each that is looked at; the frame is the chosen byte. The empty half is the future.";
 const FAINT = 0.02; // weights below are no arc
 
 export const attentionView = {
@@ -14,11 +15,12 @@ export const attentionView = {
   open(root, inside) {
     const grid = made("div", { className: "heads", role: "group", ariaLabel: "Layers and heads" });
     const told = made("p", { className: "told", role: "status" });
-    const large = made("canvas", { className: "map", ariaHidden: "true" });
-    const key = made("p", { className: "quiet" }, "Each row is a byte that looks, each column a byte looked at; the marked row is the chosen byte. The empty half is the future.");
+    const large = { map: made("canvas"), row: made("span"), box: made("div", { className: "map", ariaHidden: "true" }) };
+    large.box.append(large.map, large.row);
+    large.box.onclick = ({ offsetY }) => inside.set({ byte: Math.floor((offsetY / large.map.clientHeight) * memory.now.looked.tokens.length) });
     const memory = { now: null, weights: null, maps: null, of: null, buttons: [] };
     const numbers = foldedAway("Numbers", () => weightTable(memory));
-    root.append(told, made("div", { className: "maps" }, grid, made("div", {}, large, key)), numbers.details);
+    root.append(told, made("div", { className: "maps" }, grid, made("div", {}, large.box, made("p", { className: "quiet" }, KEY))), numbers.details);
     return async (now) => {
       memory.now = now;
       const { attention } = await inside.ask({ task: "attention", at: now.at });
@@ -80,7 +82,11 @@ function markHead({ now, buttons, maps }, large) {
     button.ariaPressed = String(n === chosen);
     button.tabIndex = n === chosen ? 0 : -1;
   }
-  if (maps) paintMap(large, mapOf(maps, chosen), maps.size, now.at / now.looked.tokens.length);
+  if (!maps) return;
+  paintMap(large.map, mapOf(maps, chosen), maps.size);
+  const { length } = now.looked.tokens;
+  large.row.style.top = `${(100 * now.at) / length}%`;
+  large.row.style.height = `${100 / length}%`;
 }
 
 function sentenceOf({ now, weights }) {

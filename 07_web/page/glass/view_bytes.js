@@ -14,26 +14,29 @@ export const bytesView = {
       chosen: made("p", { className: "told", role: "status" }),
       fork: made("p", { className: "told", hidden: true }),
       table: made("table", { className: "choices" }),
+      key: made("p", { className: "quiet" }),
       whole: made("p", { className: "quiet" }),
     };
     const back = made("button", { type: "button", onclick: () => inside.forkTo(null) }, "Back to the reply as it was");
     parts.fork.append("Written on from the byte that you chose. ", back);
-    root.append(scale(), parts.chosen, parts.fork, parts.table, parts.whole);
+    root.append(scale(), parts.chosen, parts.fork, parts.key, parts.table, parts.whole);
     return (now) => drawBytes(now, parts, inside);
   },
 };
 
-async function drawBytes({ looked, at, forkAt }, { chosen, fork, table, whole }, inside) {
+async function drawBytes({ looked, at, forkAt }, { chosen, fork, key, table, whole }, inside) {
   const { tokens, replyFrom, replyBits } = looked;
   fork.hidden = forkAt === null;
   whole.textContent = Number.isNaN(replyBits) ? "" : `The whole reply: ${figure(replyBits)} bits a byte. Guessing blindly would be 8.`;
   if (at === 0) {
     chosen.textContent = "The text begins here: nothing stands before this id, so nobody chose it.";
+    key.textContent = "";
     table.replaceChildren();
     return;
   }
   const settings = inside.settings();
   const { byte } = await inside.ask({ task: "byte", at, settings });
+  key.replaceChildren(...keyOf(settings));
   const inReply = at >= replyFrom;
   const { share, rank } = byte.chosen;
   const bits = figure(looked.surprise[at]);
@@ -44,15 +47,14 @@ async function drawBytes({ looked, at, forkAt }, { chosen, fork, table, whole },
     inside.forkTo([...tokens.slice(replyFrom, at).map((token) => token.id), id], at);
   };
   const rows = byte.alternatives.map((each, n) => choiceRow(each, { n, settings, now: tokens[at].id, choose: inReply && choose }));
-  table.replaceChildren(headOf(settings), made("tbody", {}, ...rows));
+  table.replaceChildren(headOf(), made("tbody", {}, ...rows));
 }
 
 const quoted = (text) => `“${spoken(text)}”`;
 
-function headOf({ temperature }) {
-  const cell = (text) => made("th", { scope: "col" }, text);
-  const line = [cell("instead"), cell("share"), cell(""), cell(`at temperature ${temperature}`)];
-  return made("thead", {}, made("tr", {}, ...line));
+function headOf() {
+  const cells = ["instead", "share", "", "drawn"].map((text) => made("th", { scope: "col" }, text));
+  return made("thead", {}, made("tr", {}, ...cells));
 }
 
 // One of the ten. choose: what a click does; none where a person wrote the byte.
@@ -65,7 +67,7 @@ function choiceRow({ id, text, share, drawn, kept }, { n, settings, now, choose 
 }
 
 function bars(...sizes) {
-  return sizes.map((size, n) => {
+  return sizes.filter(Boolean).map((size, n) => {
     const bar = made("span", { className: n ? "bar drawn" : "bar" });
     bar.style.width = `${100 * size}%`;
     return bar;
@@ -76,6 +78,12 @@ function bars(...sizes) {
 function cutBy(n, { temperature, top_k: k }) {
   if (temperature < 0.001) return "cut: only the first is taken";
   return k && n >= k ? "cut by top k" : "cut by top p";
+}
+
+function keyOf({ temperature, top_k: k, top_p: p }) {
+  const spot = (name) => made("span", { className: `spot ${name}`, ariaHidden: "true" });
+  const cuts = `temperature ${temperature}, ${k ? `top k ${k}, ` : ""}top p ${p}`;
+  return [spot("share"), " its share ", spot("drawn"), ` how often it is drawn at ${cuts}`];
 }
 
 function scale() {

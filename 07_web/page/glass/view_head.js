@@ -51,7 +51,7 @@ function stageOf({ name, words, parts, rows, line }) {
   const pictures = Object.keys(parts).map((part) => made("canvas", { className: `stripes ${rows ?? ""}`, ariaHidden: "true" }));
   const shapes = made("span", { className: "quiet shape" });
   const sentence = made("p", {});
-  const tables = Object.keys(parts).map((part) => foldedAway(`Numbers: ${part}`, () => numbersOf(part, rows, given)));
+  const tables = Object.entries(parts).map(([part, [title]]) => foldedAway(`Numbers: ${title}`, () => numbersOf(part, title, rows, given)));
   const code = made("pre", {}, made("code", {}, line));
   const large = foldedStage(made("summary", {}, made("b", {}, name), " ", shapes, ...pictures), [sentence, code, ...tables.map(({ details }) => details)]);
   return {
@@ -59,7 +59,7 @@ function stageOf({ name, words, parts, rows, line }) {
     draw(all, now) {
       Object.assign(given, { all, now });
       sentence.textContent = filledIn(words, all, now);
-      shapes.textContent = Object.entries(parts).map(([part, letters]) => `${letters} = (${all[part].shape.join(", ")}${all[part].shape.length < 2 ? "," : ""})`).join(" → ");
+      shapes.textContent = Object.entries(parts).map(([part, [, letters]]) => `${letters} = (${all[part].shape.join(", ")}${all[part].shape.length < 2 ? "," : ""})`).join(" → ");
       for (const [n, part] of Object.keys(parts).entries()) paintPart(pictures[n], all[part]);
       for (const { redraw } of tables) redraw();
     },
@@ -79,12 +79,12 @@ function filledIn(words, { weights }, { layer, looked }) {
   return words.replace(/\{(\w+)\}/g, (_, name) => facts[name]);
 }
 
-function numbersOf(part, rows, { all, now }) {
+function numbersOf(part, title, rows, { all, now }) {
   const { shape, data } = all[part];
   const { tokens } = now.looked;
   const columns = shape.length > 1 ? shape[1] : 1;
-  if (!rows) return tableOf(part, ["channel", part], Array.from(data, (each, n) => [n, figure(each)]));
+  if (!rows) return tableOf(title, ["channel", "number"], Array.from(data, (each, n) => [n, figure(each)]));
   const lines = Array.from({ length: shape[0] }, (_, n) => [`${n} ${spoken(tokens[n].text)}`, ...Array.from(data.subarray(n * columns, (n + 1) * columns), figure)]);
-  const names = columns > 1 ? Array.from({ length: columns }, (_, n) => n) : [part];
-  return tableOf(part, ["byte", ...names], lines);
+  const names = columns > 1 ? Array.from({ length: columns }, (_, n) => n) : ["number"];
+  return tableOf(title, ["byte", ...names], lines);
 }

@@ -35,7 +35,7 @@ function lensSentence(rows, { id, text }, at) {
 }
 
 function lensHead() {
-  const names = ["", "first guess", "second", "third", "fourth", "fifth"];
+  const names = ["", "1st", "2nd", "3rd", "4th", "5th"];
   return made("thead", {}, made("tr", {}, ...names.map((name) => made("th", { scope: "col" }, name))));
 }
 
