@@ -1,4 +1,5 @@
 import { Refusal, readEvents, refusal } from "./answers.js";
+import { conversationChanged } from "./conversation.js";
 import { alike, keep, kept, later, together, whenAnotherTabKeeps } from "./kept.js";
 import { adopt, byId, limits, settings } from "./settings.js";
 import { addTurn, log, show, stayingAtEnd } from "./turns.js";
@@ -16,6 +17,15 @@ function redraw() {
   for (const turn of log.querySelectorAll(".turn")) turn.remove();
   byId("empty").hidden = false;
   for (const turn of messages) addTurn(turn);
+  conversationChanged(saidNow);
+}
+
+// For who looks inside: all up to the last question, and the reply to it so far.
+function saidNow() {
+  const last = messages.at(-1);
+  const reply = writing ? { ...writing.said, content: writing.turn.textContent } : last?.role === "assistant" ? last : null;
+  const asked = messages.slice(0, messages.findLastIndex(({ role }) => role === "user") + 1);
+  return { messages: asked.length ? toSend(asked) : [], reply: reply?.content ?? "", thought: reply?.thought, writing: Boolean(writing) };
 }
 
 function recall() {
@@ -48,12 +58,12 @@ function keepUnfinished() {
 const bytesIn = (text) => new TextEncoder().encode(text).length;
 
 // The newest turns, as many as the server takes; the model's memory holds far fewer.
-function toSend() {
+function toSend(said = messages) {
   const system = byId("system").value.trim();
   const first = system ? [{ role: "system", content: system }] : [];
   const sent = [];
   let room = limits.max_body_bytes - REST_BYTES - bytesIn(JSON.stringify(first));
-  const turns = messages.map(({ role, content }) => ({ role, content })); // the rest is the page's own
+  const turns = said.map(({ role, content }) => ({ role, content })); // the rest is the page's own
   for (const turn of turns.slice(-Math.max(1, limits.max_messages - first.length)).reverse()) {
     room -= bytesIn(JSON.stringify(turn)) + 1;
     const fits = room >= 0 && bytesIn(turn.content) <= limits.max_message_bytes;
@@ -84,6 +94,7 @@ async function stream(turn, chosen, signal) {
   let ending = null;
   for await (const event of readEvents(response.body)) {
     if (event.text) stayingAtEnd(() => (turn.textContent += event.text));
+    conversationChanged(saidNow);
     if (event.finish_reason) ending = event;
   }
   return ending;
@@ -101,6 +112,7 @@ async function reply() {
   turn.classList.add("writing");
   running = new AbortController();
   setWriting(true);
+  conversationChanged(saidNow);
   let problem = null;
   try {
     const ending = await stream(turn, chosen, running.signal);
@@ -127,6 +139,7 @@ async function reply() {
   othersSpoke = false;
   if (problem) fail(problem, said.content, question);
   keep(messages);
+  conversationChanged(saidNow);
 }
 
 function fail(error, written, question) {

@@ -20,6 +20,12 @@ export function settings() {
   return chosen;
 }
 
+// All of them, as the page shows them.
+export function shownSettings() {
+  const shown = NUMBERS.map((name) => [name, byId(name).value]).filter(([, value]) => value !== "");
+  return Object.fromEntries(shown.map(([name, value]) => [name, Number(value)]));
+}
+
 // Takes over what the server allows, and shows what it does where nobody says otherwise.
 export function adopt(server) {
   limits = server.limits;

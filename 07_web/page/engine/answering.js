@@ -86,6 +86,9 @@ export function unlessAborted(promise, signal) {
   return Promise.race([promise, aborted]);
 }
 
+// The messages of a conversation as they were sent: what looks inside reads what the model has read.
+export const dressedWith = (showWorking) => ({ messages, thought }) => (thought ? withWorking(messages, showWorking) : messages);
+
 // A system message asks for the working, in the words that the drills have taught.
 function withWorking(messages, showWorking) {
   const turns = messages.filter(({ role }, n) => n > 0 || role !== "system");

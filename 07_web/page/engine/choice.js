@@ -1,7 +1,8 @@
 // Choice: the served page's model may answer in this browser, if the server gives its weights.
 // Loaded before chat.js: what the page asks of the server goes to one or the other.
 
-import { createAnswering, unlessAborted } from "./answering.js";
+import { openable } from "../glass/panel.js";
+import { createAnswering, dressedWith, unlessAborted } from "./answering.js";
 
 const box = document.getElementById("here");
 const candidates = document.getElementById("candidates");
@@ -17,6 +18,8 @@ function offer({ in_browser: given, defaults }) {
   answering = createAnswering(newWorker, parts, { defaults, show_working: given.show_working });
   document.getElementById("download").textContent = `(${(given.bytes / 1e6).toFixed(1)} MB, once)`;
   box.labels[0].hidden = false;
+  const past = async () => (await server(given.snapshots)).json();
+  openable(newWorker, parts, dressedWith(given.show_working), given.snapshots ? past : null);
 }
 
 // Whether the model is here. If it does not come, the server goes on answering, and the page says so.
