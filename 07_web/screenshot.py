@@ -2,6 +2,7 @@
 
     python 07_web/screenshot.py
     python 07_web/screenshot.py --site site    # `figures/site.png`: a site's box in somebody's page
+    python 07_web/screenshot.py --inside site  # `figures/inside.png`: where a head looks
 
 Needs the test extras and an installed Chromium or Chrome.
 """
@@ -28,8 +29,10 @@ from shared.training.checkpoint_folder import find_checkpoint
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURES = Path(__file__).with_name("figures")
 TALL, WIDE = {"width": 760, "height": 720}, {"width": 1000, "height": 768}
+BROAD = {"width": 1180, "height": 800}
 SYSTEM = "Show your working."
 TALK = ("hello", "how many r's are in strawberry?", "what is 385+279?", "what are you?")
+INSIDE = "#view=attention&layer=4&head=3&byte=104"  # it has written 8, and copies the letter
 TALK_THERE = ("hello", "what are you?", "how does attention work?")
 SOMEBODYS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Mine</title><style>
   :root {{ --tiny-llm-paper: #fffdf5; --tiny-llm-ink: #22301f; --tiny-llm-quiet: #4d5a48;
@@ -56,9 +59,14 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
     parser.add_argument("--site", metavar="FOLDER", help="draw what static_site.py has made")
+    parser.add_argument("--inside", metavar="FOLDER", help="draw a view of what is inside it")
     options = parser.parse_args(arguments)
     look: dict[str, Any] = {"device_scale_factor": 1.5}
-    if options.site:
+    if options.inside:
+        figure = FIGURES / "inside.png"
+        page = (Path(options.inside) / "chat.html").resolve().as_uri()
+        talk(page + INSIDE, browser_path, figure, TALK[1:2], **look, viewport=BROAD)
+    elif options.site:
         figure = FIGURES / "site.png"
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "mine.html"
@@ -98,6 +106,8 @@ def talk(address: str, browser: str, figure: Path, lines: Sequence[str], **look:
             chat.get_by_label("Your message").fill(line)
             chat.get_by_label("Your message").press("Enter")
             expect(chat.locator(".turn.assistant:not(.writing)")).to_have_count(number)
+        if address.endswith(INSIDE):
+            expect(page.get_by_text("looks most at")).to_be_visible(timeout=30_000)
         figure.parent.mkdir(exist_ok=True)
         page.screenshot(path=figure)
         running.close()
