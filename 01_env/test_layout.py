@@ -81,6 +81,8 @@ TABLE = {
     "training.run_config": 5,
     "training.run_options": 5,
     "training.run_log": 5,
+    "training.snapshots": 5,
+    "training.loss_history": 5,
     "training.run": 5,
     "training.run_parts": 5,
     "training.card": 5,

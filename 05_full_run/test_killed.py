@@ -13,6 +13,7 @@ from shared.files import MARK
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import list_checkpoints
 from shared.training.run_log import read_metrics
+from shared.training.snapshots import list_snapshots
 
 SCRIPT = Path(__file__).with_name("full_run.py")
 KILLS = 20
@@ -23,6 +24,10 @@ def newest_step(folder: Path) -> int:
     return int(found[-1].name[5:]) if found else 0
 
 
+def kept_bytes(run: Path) -> list[bytes]:
+    return [file.read_bytes() for file in list_snapshots(run)]
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_path):
     text = tmp_path / "text.txt"
@@ -31,7 +36,7 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
     config.write_text(
         f"data: {{sources: [], path: {text}}}\n"
         "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
-        "train: {batch_size: 4, evaluations: 40, save_minutes: 0.002}\n"
+        "train: {batch_size: 4, evaluations: 40, save_minutes: 0.002, snapshots: 16}\n"
         "budget: 3000 steps\ndevice: cpu\nprecision: float32\n"
     )
 
@@ -69,5 +74,7 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
     ]
     assert weights[0] == weights[1]
     assert all(MARK not in path.name for path in (folder / "checkpoints").iterdir())
+    assert kept_bytes(folder) == kept_bytes(tmp_path / "whole")
+    assert len(kept_bytes(folder)) == 16
     steps = [entry["step"] for entry in read_metrics(folder) if "loss" in entry]
     assert steps == list(range(1, 3001))

@@ -13,7 +13,7 @@ from chat_request import BadRequest
 from flask import Flask, Response, request
 
 from shared.errors import UserError
-from shared.model.packing import pack_weights
+from shared.model.packing import pack_weights, why_no_browser_reads
 from shared.model.transformer import Transformer
 from shared.text.drills import SHOW_WORKING
 
@@ -27,10 +27,8 @@ def refuse_what_no_browser_runs(experts: int, tokenizer: dict[str, Any]) -> None
     Raises:
         UserError: a mixture of experts, or a tokenizer other than bytes and our BPE.
     """
-    if experts > 1:
-        raise UserError("a mixture of experts does not run in a browser: serve it, 07_web/serve.py")
-    if (kind := tokenizer.get("kind")) not in ("bytes", "bpe"):
-        raise UserError(f"a browser's page knows bytes and BPE, not a {kind} tokenizer: serve it")
+    if reason := why_no_browser_reads(experts, tokenizer.get("kind")):
+        raise UserError(f"{reason}: serve it, 07_web/serve.py")
 
 
 def packed_for_browsers(model: Transformer, tokenizer: dict[str, Any]) -> bytes | None:

@@ -1,10 +1,12 @@
 """Gathers what may be published of a run: weights, sizes, tokenizer, curves, card. Never text.
 
     python 07_web/publish.py 05_full_run/runs/quick --out ~/my-model
+    python 07_web/publish.py RUN --snapshots --out ~/my-model
     python 07_web/publish.py RUN --adapter RUN-sft/adapter.safetensors --out ~/my-character
 
 Every file is compared with the text the model was trained on. A sample in the card
-that repeats 64 bytes of it is left out; any other file that does is refused.
+that repeats 64 bytes of it is left out; any other file that does is refused. Snapshots are
+weights too, of earlier steps: they go along where they are asked for.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE
 from shared.training.checkpoint_folder import find_checkpoint, sha256
 from shared.training.run_config import DataConfig
 from shared.training.run_log import CURVES_FILE
+from shared.training.snapshots import FOLDER, list_snapshots
 
 FULL_RUN = Path(__file__).resolve().parents[1] / "05_full_run"
 QUICK_RUN, DATA = FULL_RUN / "runs" / "quick", data_folder(FULL_RUN / "data")
@@ -56,14 +59,15 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned; it is merged in")
+    parser.add_argument("--snapshots", action="store_true", help="with those of earlier steps")
     parser.add_argument("--out", required=True, help="the folder to make; it must not exist yet")
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)
     if out.exists():
         raise UserError(f"{out} exists already: name a folder that does not")
     adapter = None if options.adapter is None else user_path(options.adapter)
-    for name in publish(run, out, DATA, adapter):
-        console.print(f"{name:20} {(out / name).stat().st_size:12,} bytes")
+    for name in publish(run, out, DATA, adapter, options.snapshots):
+        console.print(f"{name:28} {(out / name).stat().st_size:12,} bytes")
     closing = f"{out} holds all that may be published; look at {CARD_FILE} before you do."
     if learned := learned_tokens(load_tokenizer(out / TOKENIZER_FILE)):
         closing += (
@@ -73,13 +77,21 @@ def main(arguments: list[str]) -> None:
     console.print(closing)
 
 
-def publish(run: Path, out: Path, data_folder: Path, adapter: Path | None = None) -> list[str]:
+def publish(
+    run: Path,
+    out: Path,
+    data_folder: Path,
+    adapter: Path | None = None,
+    with_snapshots: bool = False,
+) -> list[str]:
     """Makes `out` from a run, with an adapter or without; returns the names of its files.
 
     Raises:
         UserError: the run is not finished, its text cannot be compared, or a file holds
             some of it; or the adapter is missing or another model's. Then nothing is made.
     """
+    if adapter and with_snapshots:
+        raise UserError("snapshots are of the run without an adapter: publish one or the other")
     checkpoint = find_checkpoint(run)
     if not (run / CARD_FILE).is_file():
         raise UserError(f"{run} has no {CARD_FILE}: let the run finish first (--resume)")
@@ -91,15 +103,25 @@ def publish(run: Path, out: Path, data_folder: Path, adapter: Path | None = None
             shutil.copyfile(checkpoint / file, place / file)
         if merged:
             write_model(merged, place)
+        if with_snapshots:
+            copy_snapshots(run, place)
         if (run / CURVES_FILE).is_file():
             shutil.copyfile(run / CURVES_FILE, place / CURVES_FILE)
         card = (run / CARD_FILE).read_bytes()
         if adapter:
             card = told_merged(card, adapter)
         (place / CARD_FILE).write_bytes(clean_card(card, corpora, tokenizer))
-        for file in sorted(place.iterdir()):
+        files = sorted(path for path in place.rglob("*") if path.is_file())
+        for file in files:
             refuse_training_text(file, corpora, tokenizer)
-        return [file.name for file in sorted(place.iterdir())]
+        return [file.relative_to(place).as_posix() for file in files]
+
+
+def copy_snapshots(run: Path, place: Path) -> None:
+    """Copies a run's snapshots, as far as it has some."""
+    (place / FOLDER).mkdir()
+    for file in list_snapshots(run):
+        shutil.copyfile(file, place / FOLDER / file.name)
 
 
 def write_model(model: Transformer, folder: Path) -> None:

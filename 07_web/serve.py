@@ -35,6 +35,7 @@ from typing import Any
 
 from chat_request import Limits
 from flask import Flask
+from given_snapshots import run_with_snapshots
 from given_weights import packed_for_browsers
 from http_errors import answer_in_json
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -75,6 +76,8 @@ def main(arguments: list[str]) -> None:
     model = with_adapter(model, options.adapter)
     own = options.no_weights or answered_by  # a browser would not run the learner's functions
     weights = None if own else packed_for_browsers(model, tokenizer_of(checkpoint))
+    # With an adapter they would be another model's past.
+    snapshots = None if options.adapter else run_with_snapshots(checkpoint)
     app = create_app(
         model,
         tokenizer,
@@ -84,6 +87,7 @@ def main(arguments: list[str]) -> None:
         facts=facts_of(model, checkpoint)
         | {"device": device_label(device), "answered_by": answered_by},
         weights=weights,
+        snapshots=snapshots,
         allow_origin=options.allow_origin,
         bound_to=options.host,
         allowed_host=options.allowed_host,

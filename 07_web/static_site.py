@@ -2,24 +2,29 @@
 
     python 07_web/static_site.py 05_full_run/runs/quick --out site
     python 07_web/static_site.py RUN --out site --dtype float32
+    python 07_web/static_site.py RUN --out site --snapshots     # also in chat.html
     python 07_web/static_site.py RUN --out site --adapter RUN-sft/adapter.safetensors
 
 `site/` goes to any host that serves files. `site/chat.html` alone is all of it once more: it
 chats when it is double-clicked, without a network. What is published goes through the checks of
-`publish.py`; the run's card lies beside the page, and the page links to it.
+`publish.py`; the run's card lies beside the page, and the page links to it. The run's snapshots,
+for the page's time machine, lie in the folder; in the one file only if asked for, as they make
+it many times as large.
 """
 
-import argparse
 import base64
 import json
+import shutil
 import sys
 import tempfile
 import zlib
+from argparse import ArgumentParser, BooleanOptionalAction
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from chat_request import Limits
+from given_snapshots import TOLD, told_to_the_page
 from given_weights import refuse_what_no_browser_runs
 from one_file import bundled, in_one_file, policy_tag
 from publish import DATA, QUICK_RUN, console, publish
@@ -33,6 +38,7 @@ from shared.model.weights import load_weights
 from shared.text.drills import SHOW_WORKING
 from shared.training.card import CARD_FILE
 from shared.training.checkpoint_folder import find_checkpoint
+from shared.training.snapshots import FOLDER, list_snapshots
 
 PAGE = Path(__file__).with_name("page")
 ENGINE = PAGE / "engine"
@@ -49,28 +55,40 @@ SITE_POLICY = {
 
 def main(arguments: list[str]) -> None:
     """Parses the command line, makes the site, says what is in it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
     parser.add_argument("--out", required=True, help="the folder to make, or to make anew")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="int8", help="numbers of the site's weights"
     )
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned; it is merged in")
+    parser.add_argument(
+        "--snapshots", action=BooleanOptionalAction, help="put them into chat.html too; or nowhere"
+    )
     options = parser.parse_args(arguments)
     run, out = user_path(options.run), user_path(options.out)
     if out.exists() and not (out / ONE_FILE).is_file():
         raise UserError(f"{out} exists and is no such site: name another folder")
     adapter = None if options.adapter is None else user_path(options.adapter)
-    make_site(run, out, DATA, options.dtype, adapter)
+    make_site(run, out, DATA, options.dtype, adapter, options.snapshots)
     for name, size in sizes(out).items():
         console.print(f"{name:24} {size:12,} bytes")
     console.print(f"open {out / ONE_FILE} in a browser, or put {out} onto any host of files")
 
 
 def make_site(
-    run: Path, out: Path, data_folder: Path, dtype: Dtype = "int8", adapter: Path | None = None
+    run: Path,
+    out: Path,
+    data_folder: Path,
+    dtype: Dtype = "int8",
+    adapter: Path | None = None,
+    snapshots: bool | None = None,
 ) -> None:
     """Writes the folder, and the one file in it.
+
+    Args:
+        snapshots: True: also in the one file; None: only in the folder; False: in neither.
+            With an adapter there are none: they are the past of another model.
 
     Raises:
         UserError: the run is not finished, or holds what may not be published; the adapter is
@@ -79,15 +97,18 @@ def make_site(
     """
     with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
         published = Path(checked) / "published"
-        publish(run, published, data_folder, adapter)
+        given = snapshots is not False and adapter is None and bool(list_snapshots(run))
+        publish(run, published, data_folder, adapter, given)
         model = load_weights(published)
         tokenizer = tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
         facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
+        inside = snapshots and given
         small = place / "small"
         pack_weights(small, model, tokenizer, "int8")
         (place / ONE_FILE).write_text(
-            one_file(small.read_bytes(), facts, published / CARD_FILE), encoding="utf-8"
+            one_file(small.read_bytes(), facts, published / CARD_FILE, run if inside else None),
+            encoding="utf-8",
         )
         pack_weights(small, model, tokenizer, dtype)
         weights = (
@@ -99,6 +120,10 @@ def make_site(
             (place / name).write_bytes(file.read_bytes())
         (place / CARD_FILE).write_bytes((published / CARD_FILE).read_bytes())
         facts |= {"weights": weights, "wasm": KERNELS}
+        if given:
+            shutil.copytree(published / FOLDER, place / FOLDER)
+            (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
+            facts |= {FOLDER: TOLD}
         (place / START).write_text(start_page(facts), encoding="utf-8")
 
 
@@ -140,13 +165,20 @@ def start_page(facts: dict[str, Any]) -> str:
     return page_text(head, f'target="_blank" href="{CARD_FILE}"')
 
 
-def one_file(weights: bytes, facts: dict[str, Any], card: Path) -> str:
-    """`chat.html`: styles, scripts, worker and weights inside."""
+def one_file(
+    weights: bytes, facts: dict[str, Any], card: Path, with_snapshots: Path | None = None
+) -> str:
+    """`chat.html`: styles, scripts, worker and weights inside, and a run's snapshots if given."""
+    past = {}
+    if with_snapshots:
+        facts = facts | {FOLDER: TOLD}
+        past = {FOLDER: json.dumps(told_to_the_page(with_snapshots, inside=True))}
     parts = {
         "site": json.dumps(facts),
         "weights": base64.b64encode(weights).decode(),
         "kernels": base64.b64encode((PAGE.parent / KERNELS).read_bytes()).decode(),
         "worker": '"use strict";\n' + bundled(ENGINE / "worker.js"),
+        **past,
     }
     inside = base64.b64encode(card.read_bytes()).decode()
     page = page_text("", f'download="{CARD_FILE}" href="data:text/markdown;base64,{inside}"')

@@ -38,9 +38,7 @@ def tab(page: Page, name: str):
 
 
 @pytest.mark.parametrize("kind", ["server", "http", "file"])
-def test_a_link_opens_its_view_wherever_the_page_lives(
-    browser, addresses, model, tokenizer, kind
-):
+def test_a_link_opens_its_view_wherever_the_page_lives(browser, addresses, model, tokenizer, kind):
     with at_home(browser, addresses, model, tokenizer, kind, hash=LINK) as page:
         expect(tab(page, "Attention")).to_have_attribute("aria-selected", "true")
         expect(page.locator("#glass")).to_contain_text("Nothing has been said yet.")

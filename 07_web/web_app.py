@@ -10,7 +10,7 @@ GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...}
                 "defaults": {"temperature", ...}}; a learner's own functions that take part in
                replies stand in model.answered_by, and where the weights are given to browsers
                in_browser says how
-GET  /weights.tllm   see given_weights.py
+GET  /weights.tllm   see given_weights.py;  /snapshots.json   see given_snapshots.py
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
                the seconds one reply may take, or because the server ends.
@@ -30,6 +30,7 @@ from typing import Any
 
 from chat_request import SERVERS_OWN, BadRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
+from given_snapshots import give_snapshots
 from given_weights import give_weights
 from same_origin import guard_origins
 from server_names import guard_names
@@ -65,6 +66,7 @@ def create_app(
     pick: Pick = by_vote,
     facts: dict[str, Any] | None = None,
     weights: bytes | None = None,
+    snapshots: Path | None = None,
     allow_origin: Sequence[str] = (),
     bound_to: str = "127.0.0.1",
     allowed_host: Sequence[str] = (),
@@ -78,6 +80,7 @@ def create_app(
         pick: which of several candidates is sent where a request names no rule.
         facts: what the page may tell about the model.
         weights: what browsers that want to answer by themselves are given; None refuses.
+        snapshots: the run whose snapshots they are given too.
         allow_origin: other sites whose pages may chat, such as https://example.org.
         bound_to, allowed_host: under which names it may be asked; see `guard_names`.
         behind_proxy: believe X-Forwarded-* headers; without a proxy anybody could write them.
@@ -87,6 +90,9 @@ def create_app(
     app = bare_app(limits, behind_proxy)
     slots, picks = app.extensions["slots"], {**PICKS, SERVERS_OWN: pick}
     offer = give_weights(app, weights)
+    past = give_snapshots(app, snapshots if offer else None)
+    if past:
+        offer["in_browser"] |= past
 
     @app.get("/")
     def page() -> Response:

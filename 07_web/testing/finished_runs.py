@@ -1,5 +1,7 @@
 """A run as `full_run.py` leaves it, with a secret in its text and on its card."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +10,8 @@ from shared.text.sources import Source
 from shared.text.token_file import load_corpus
 from shared.training.checkpoint import save_checkpoint
 from shared.training.run_config import DataConfig
+from shared.training.run_log import append_metrics
+from shared.training.snapshots import Snapshots
 
 SECRET = "The treasure lies under the third oak behind the old mill, forty paces to the north. "
 
@@ -27,3 +31,14 @@ def finished_run(folder: Path, model: Transformer, tokenizer, notes: bytes = b""
     save_checkpoint(folder / "run" / "checkpoints", 1, model, tokenizer, config, {})
     (folder / "run" / "card.md").write_text(f"# A model\n\n```text\n{SECRET}\n```\n")
     return folder / "run"
+
+
+def keep_snapshots(run: Path, models: Sequence[Transformer], tokenizer) -> None:
+    """The models as snapshots of the steps 1, 10, 100, ..., and a log with a loss that falls."""
+    snapshots = Snapshots(run, len(models))
+    for n, model in enumerate(models):
+        snapshots.keep(10**n, model, tokenizer, print)
+    for step in range(1, 10 ** (len(models) - 1) + 1):
+        bits = 8 - math.log10(step)
+        entry = {"step": step, "loss": bits * math.log(2), "bits_per_byte": bits, "tokens": 64}
+        append_metrics(run, entry)

@@ -82,6 +82,19 @@ def pack_weights(
         partial.write_bytes(b"".join([first, body, *parts]))
 
 
+def why_no_browser_reads(experts: int, tokenizer: str) -> str | None:
+    """Why the page's own engine cannot run a model, a sentence without its end; None: it can.
+
+    Args:
+        tokenizer: its kind.
+    """
+    if experts > 1:
+        return "a mixture of experts does not run in a browser"
+    if tokenizer not in ("bytes", "bpe"):
+        return f"a browser's page knows bytes and BPE, not a {tokenizer} tokenizer"
+    return None
+
+
 def _stored(name: str, tensor: Tensor, dtype: Dtype) -> dict[str, np.ndarray]:
     """The arrays of one tensor: its numbers, at "offset", and for int8 its rows' "scales"."""
     rows = _padded(tensor)  # (rows, columns), both filled up

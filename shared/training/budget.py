@@ -113,6 +113,14 @@ class Budget:
             return False
         return self.elapsed + self.pace > self._seconds_for_steps
 
+    @property
+    def expected_steps(self) -> float:
+        """Steps of the whole run, in seconds by the pace so far; infinite before there is one."""
+        if self.total_steps is not None:
+            return self.total_steps
+        left = max(0.0, self._seconds_for_steps - self.elapsed)
+        return self.step + left / self.pace if self.pace else float("inf")
+
     def spend(self, seconds: float) -> None:
         """Counts seconds that passed before the first step, as compiling does."""
         self._earlier += seconds

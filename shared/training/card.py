@@ -7,12 +7,14 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from shared.device import device_label, dtype_name
 from shared.files import atomic_file
 from shared.text.text_spans import SPAN
+from shared.training.loss_history import told_snapshots
 from shared.training.run import Run
 from shared.training.validation import Scores, shown
 
@@ -42,7 +44,10 @@ def write_card(run: Run, outcome: Outcome) -> Path:
     of its owner's.
     """
     sections = ["# Model card", _facts(run, outcome), "## Data", _data(run), "## Validation"]
-    sections += [_validation(outcome), "## Samples", _samples(outcome), "## Limits", LIMITS]
+    sections += [_validation(outcome), "## Samples", _samples(outcome)]
+    if snapshots := told_snapshots(run.folder):
+        sections += ["## Snapshots", _snapshots(snapshots)]
+    sections += ["## Limits", LIMITS]
     with atomic_file(run.folder / CARD_FILE) as partial:
         partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return run.folder / CARD_FILE
@@ -121,6 +126,15 @@ def _scored(scores: Scores) -> str:
 
 def _samples(outcome: Outcome) -> str:
     return "\n\n".join(f"```text\n{prompt}{text}\n```" for prompt, text in outcome.samples)
+
+
+def _snapshots(snapshots: list[dict[str, Any]]) -> str:
+    rows = [
+        (f"{one['step']:,}", f"{one['bytes']:,}", f"{one['bits_per_byte']:.2f}")
+        for one in snapshots
+        if None not in one.values()
+    ]
+    return _table(("step", "bytes read", "training, bits a byte"), rows)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -36,7 +36,7 @@ from shared.training.checkpoint_folder import (
 STATE_FILE, RUN_FILE = "training_state.pt", "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 
-NEW_PARTS = ("clipping",)  # a checkpoint of version 0.1.0 lacks them: they start as built
+NEW_PARTS = ("clipping", "snapshots")  # older checkpoints lack them: they start as built
 
 
 def save_checkpoint(

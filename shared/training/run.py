@@ -35,6 +35,7 @@ from shared.training.run_log import rewind_metrics
 from shared.training.run_parts import build_schedule
 from shared.training.sampler import continue_text
 from shared.training.schedule import warmup
+from shared.training.snapshots import Snapshots
 from shared.training.strategy import OneProcess
 from shared.training.validation import corpus_losses, mean_bits
 
@@ -64,6 +65,9 @@ class Run:
     closing_seconds: float = 0.0
     """what the samples and curves at the end will take"""
 
+    def __post_init__(self) -> None:
+        self.snapshots = Snapshots(self.folder, self.config.train.snapshots)
+
     def for_training(self, tell: Callable[[str], object] = print) -> dict[str, Any]:
         """The arguments of `shared.training.loop.train`, ready; what does not compile is told."""
         settings, model = self.config.train, self.model
@@ -91,7 +95,7 @@ class Run:
         place = save_checkpoint(
             self.folder / "checkpoints",
             self.budget.step,
-            self.beside.merged() if self.beside else self.strategy.whole(self.model),
+            self.whole_model(),
             self.tokenizer,
             config,
             self._parts(),
@@ -100,6 +104,17 @@ class Run:
         self.strategy.barrier()
         self.save_seconds = self.strategy.clock() - begun
         return place
+
+    def whole_model(self) -> Transformer | None:
+        """All weights as one model; None in a process that writes nothing."""
+        return self.beside.merged() if self.beside else self.strategy.whole(self.model)
+
+    def snapshot_if_due(self, tell: Callable[[str], object] = print, over: bool = False) -> None:
+        """Keeps a snapshot of this moment if it is time for one, or the run is over."""
+        if not self.snapshots.due(self.budget, over):
+            return
+        if (model := self.whole_model()) is not None:
+            self.snapshots.keep(self.budget.step, model, self.tokenizer, tell)
 
     def resume(self, tell: Callable[[str], object] = print) -> bool:
         """Goes on from the newest whole checkpoint, telling of broken ones; False if none.
@@ -133,6 +148,7 @@ class Run:
                 if step_of(checkpoint) > step_of(found):  # a broken one must not count as newest
                     remove_folder(checkpoint)
             rewind_metrics(self.folder, self.budget.step)
+            self.snapshots.rewind(self.budget.step)
         return True
 
     def _refuse(self, changes: list[str]) -> None:
@@ -204,4 +220,5 @@ class Run:
             "budget": self.budget,
             "precision": self.precision,
             "clipping": self.clipping,
+            "snapshots": self.snapshots,
         }

@@ -27,6 +27,7 @@ FREE_TO_CHANGE = {
     "train.evaluation_windows",
     "train.save_minutes",
     "train.keep",
+    "train.snapshots",
     "track",
 }
 
@@ -101,11 +102,18 @@ class TrainConfig:
     """save at least this often besides"""
     keep: int = 2
     """checkpoints kept, the newest ones"""
+    snapshots: int = 0
+    """small copies of the model kept over the run, to look back on in the page; 0: none"""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "evaluations", "evaluation_windows", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.snapshots < 0 or self.snapshots == 1:
+            raise UserError(
+                f"train.snapshots is {self.snapshots}; it must be 0, for none, or at least 2, for "
+                "the first step and the last"
+            )
         if self.skip_above is not None and not self.skip_above > 1:
             raise UserError(f"train.skip_above is {self.skip_above}; it must be above 1, or none")
         ranges = {

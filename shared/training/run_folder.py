@@ -43,6 +43,7 @@ def begin(run: Run, resume: bool, tell: Tell = print) -> bool:
     """Goes on from the newest checkpoint if `resume`; False if there is nothing left to do."""
     if run.strategy.is_main:
         make_folder(run.folder)
+    run.snapshots.refuse_unreadable(run.config.model, run.tokenizer, tell)
     if resume and run.resume(tell):
         if trained_steps(run.folder) == run.budget.step:  # a card is the last thing a run writes
             tell(f"{run.folder} is finished already; nothing to do")
@@ -50,6 +51,7 @@ def begin(run: Run, resume: bool, tell: Tell = print) -> bool:
         tell(f"resuming after step {run.budget.step}")
     elif run.strategy.is_main:
         rewind_metrics(run.folder, 0)  # of a run that ended before its first checkpoint
+        run.snapshots.rewind(0)
     if run.strategy.is_main:
         (run.folder / CARD_FILE).unlink(missing_ok=True)  # of another end than this run will have
     return True

@@ -94,6 +94,7 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
         try:
             for record in live.watch(train(**run.for_training(console.print))):
                 log(entry_of(record, run) | live.figures)
+                run.snapshot_if_due(console.print)
                 time_is_up = budget.elapsed_here + budget.pace + run.save_seconds > stop_after
                 if early := agree(stopped() or (time_is_up and budget.progress < 1)):
                     break
@@ -106,12 +107,18 @@ def train_and_log(run: Run, log: Log, stop_after: float = math.inf) -> bool:
                     saved_at = clock()
         except TrainingDiverged as error:
             raise UserError(told_divergence(run, error)) from error
-    saved = run.save()
-    if early:
-        console.print(f"saved {saved}; to go on, run the same command with --resume")
-    else:
-        note_if_best(run, saved, run.validate(settings.evaluation_windows))
+    save_the_end(run, early)
     return not early
+
+
+def save_the_end(run: Run, early: bool) -> None:
+    """Saves what a sitting leaves: of the run, or of a part of it if it ended early."""
+    if early:
+        console.print(f"saved {run.save()}; to go on, run the same command with --resume")
+        return
+    run.snapshot_if_due(console.print, over=True)
+    saved = run.save()
+    note_if_best(run, saved, run.validate(run.config.train.evaluation_windows))
 
 
 def told_divergence(run: Run, error: TrainingDiverged) -> str:

@@ -18,7 +18,8 @@ function offer({ in_browser: given, defaults }) {
   answering = createAnswering(newWorker, parts, { defaults, show_working: given.show_working });
   document.getElementById("download").textContent = `(${(given.bytes / 1e6).toFixed(1)} MB, once)`;
   box.labels[0].hidden = false;
-  openable(newWorker, parts, dressedWith(given.show_working));
+  const past = async () => (await server(given.snapshots)).json();
+  openable(newWorker, parts, dressedWith(given.show_working), given.snapshots ? past : null);
 }
 
 // Whether the model is here. If it does not come, the server goes on answering, and the page says so.

@@ -2,7 +2,8 @@
 // server's place: the page is one and the same.
 //
 // What static_site.py puts into the page: #site, JSON with what `healthz` answers and where the
-// weights are; in the one-file page also #weights and #kernels, in base64, and #worker, its source.
+// weights are; in the one-file page also #weights and #kernels, in base64, #worker, its
+// source, and perhaps #snapshots, as snapshots.json has them.
 
 import { openable } from "../glass/panel.js";
 import { createAnswering, dressedWith } from "./answering.js";
@@ -29,9 +30,14 @@ function parts() {
   return { weights: address(site.weights), wasm: address(site.wasm) };
 }
 
+async function past() {
+  const inside = textOf("snapshots");
+  return inside ? JSON.parse(inside) : (await elsewhere(site.snapshots)).json();
+}
+
 const answering = createAnswering(startWorker, parts, site);
 answering.load();
-openable(startWorker, parts, dressedWith(site.show_working));
+openable(startWorker, parts, dressedWith(site.show_working), site.snapshots ? past : null);
 
 globalThis.fetch = async (path, options) => {
   if (path === "chat") return answering.chat(options);

@@ -36,7 +36,7 @@ async function load({ number, weights, wasm }) {
     glass.end();
     postMessage({ number, ready: { parameters: model.parameters, context_bytes: model.T, simd: model.simd } });
   } catch (error) {
-    await forget();
+    if (typeof weights === "string") await forget();
     throw error;
   }
 }

@@ -1,10 +1,11 @@
 // Address: what is looked at stands behind the # of the page's address, so that it can be sent.
 //
 //   #view=attention&byte=12&layer=4&head=3&off=mask,layer.2,head.1.4
+//   #view=time&step=378
 //
 // Layers and heads count from 1, as in the notes; bytes are positions and count from 0.
 
-const NUMBERS_IN_ADDRESS = { byte: 0, layer: 1, head: 1 };
+const NUMBERS_IN_ADDRESS = { byte: 0, layer: 1, head: 1, step: 0 };
 const OFF = /^([a-z ]{1,20})(?:\.([1-9]\d{0,3}))?(?:\.([1-9]\d{0,3}))?$/;
 
 // { view, byte, layer, head, changes } with null, and [], for what the address does not say.

@@ -10,16 +10,19 @@
 //   open        called once, when the view is first shown: puts its elements into root. They stay
 //               while other views are shown: draw changes them, and focus and unfolded parts live on
 //   draw(now)   called, and awaited, whenever something has changed; never twice at the same time.
-//               now: { looked, at, layer, head, changes, forkAt, writing }
-//               looked: the worker's answer to `look`; at: the chosen byte, always one of its tokens
+//               now: { looked, messages, reply, at, layer, head, step, changes, forkAt, writing }
+//               looked: the worker's answer to `look` at messages and reply; at: the chosen byte,
+//               always one of its tokens; step: of training, null for the last
 //               May return a shading for the transcript above: { kind: "surprise" | "look", strengths:
 //               a number 0 to 1 for each byte, arcs: [[n, weight], ...] }. Otherwise: the surprise
+//               draw.leave(), if there is one: another view is shown, or the panel is closed
 //   inside      { ask(message), goOn(message, onText, signal)   the worker, see client.js and tasks.js
 //                 load(parts), parts()   another model in its place (then call redraw); the page's own
-//                 set({ view?, byte?, layer?, head?, changes? })   something else is chosen
+//                 another(), past()      one more worker, with its own model; what snapshots.json says
+//                 set({ view?, byte?, layer?, head?, step?, changes? })   something else is chosen
 //                 settings(), said()     as the page has them: { temperature, ... }; { messages, reply }
 //                 forkTo(ids, at)        the reply is written on from these ids; forkTo(null): back
-//                 redraw() }             draw is wanted again
+//                 drawAgain(), redraw() }   draw is wanted again; with all read anew
 //
 // elements.js makes tables and folded parts: a picture has such a table behind it.
 
@@ -33,24 +36,29 @@ import { createFork } from "./fork.js";
 import { headView } from "./view_head.js";
 import { layOut } from "./layout.js";
 import { lensView } from "./view_lens.js";
+import { memoryView } from "./view_memory.js";
+import { timeView } from "./view_time.js";
 import { whatIfView } from "./view_whatif.js";
 
-const VIEWS = [bytesView, attentionView, headView, lensView, whatIfView];
+const VIEWS = [bytesView, attentionView, headView, lensView, whatIfView, timeView, memoryView];
 const AGAIN = 120; // milliseconds between two pictures while a reply is written
 const MOST_BITS = 8; // a byte that surprised so much, or more, has the full colour
 
 // The page's model can be opened: shows the button. newWorker, parts: see client.js. dressed: a
-// conversation -> its messages as they were sent, where more was sent than the page shows.
-export function openable(newWorker, parts, dressed = ({ messages }) => messages) {
-  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "", asked: null, resting: null };
+// conversation -> its messages as they were sent, where more was sent than the page shows. past: ()
+// -> Promise of what snapshots.json says; null where the run has kept none.
+export function openable(newWorker, parts, dressed = ({ messages }) => messages, past = null) {
+  const views = VIEWS.filter((view) => past || view !== timeView);
+  const now = { state: stateOfAddress(""), open: false, busy: false, again: false, looked: null, read: "", asked: null, resting: null, shown: null };
   const draws = new Map(); // view -> its draw, once it was shown
   const glass = createGlass(newWorker, parts);
-  const layout = layOut(VIEWS, { set, rest, close, toggle: () => (now.open ? close() : open()) });
+  const layout = layOut(views, { set, rest, close, toggle: () => (now.open ? close() : open()) });
   const said = () => ({ ...conversation(), messages: dressed(conversation()) });
   const how = () => ({ settings: shownSettings(), changes: now.state.changes });
   const fork = createFork(glass, said, how, refresh);
   const inside = {
-    ...glass, set, parts, said, settings: shownSettings, forkTo: fork.to,
+    ...glass, set, parts, said, settings: shownSettings, forkTo: fork.to, past,
+    another: () => createGlass(newWorker, parts), drawAgain: refresh,
     redraw() {
       now.read = "";
       refresh();
@@ -63,7 +71,7 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
 
   function fromAddress() {
     const { view, ...rest } = stateOfAddress(location.hash);
-    const known = VIEWS.some(({ name }) => name === view);
+    const known = views.some(({ name }) => name === view);
     now.state = { ...rest, view: known ? view : now.state.view };
     if (known && !now.open) open();
     else refresh();
@@ -86,7 +94,7 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
   }
 
   function open() {
-    now.state.view ??= VIEWS[0].name;
+    now.state.view ??= views[0].name;
     keepAddress(now.state);
     now.open = true;
     layout.show(true);
@@ -98,8 +106,14 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
     keepAddress({ ...now.state, view: null });
     layout.show(false);
     fork.leave();
+    leaveView(null);
     glass.close();
     Object.assign(now, { looked: null, read: "", resting: null });
+  }
+
+  function leaveView(next) {
+    if (now.shown !== next) draws.get(now.shown)?.leave?.();
+    now.shown = next;
   }
 
   // One picture at a time: what changes meanwhile is in the next one.
@@ -116,13 +130,14 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
   }
 
   async function picture() {
-    const view = VIEWS.find(({ name }) => name === now.state.view);
+    const view = views.find(({ name }) => name === now.state.view);
     const { messages, reply, writing } = fork.over(said());
+    leaveView(view);
     follow(JSON.stringify(messages));
     layout.view(view, now.state, !messages.length ? "nothing" : now.looked ? "all" : "not yet");
     if (!messages.length) return;
     await read({ task: "look", messages, reply, changes: now.state.changes });
-    const given = { ...chosenIn(now), changes: now.state.changes, forkAt: fork.at(), writing };
+    const given = { ...chosenIn(now), messages, reply, changes: now.state.changes, forkAt: fork.at(), writing };
     layout.view(view, now.state, "all");
     if (!draws.has(view)) draws.set(view, view.open(layout.room(view), inside));
     let shading = null;
@@ -155,7 +170,8 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages)
 function chosenIn({ looked, state, resting }) {
   const within = (n, size, otherwise) => Math.min(n ?? otherwise, size - 1);
   const { tokens, layers, heads } = looked;
-  return { looked, at: within(resting ?? state.byte, tokens.length, Infinity), layer: within(state.layer, layers, 0), head: within(state.head, heads, 0) };
+  const at = within(resting ?? state.byte, tokens.length, Infinity);
+  return { looked, at, layer: within(state.layer, layers, 0), head: within(state.head, heads, 0), step: state.step };
 }
 
 const surprises = ({ surprise }) => ({

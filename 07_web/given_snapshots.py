@@ -1,0 +1,67 @@
+"""A run's snapshots for the page's time machine: what is told of them, and the files.
+
+GET /snapshots.json                {"snapshots": [{"step", "bytes", "bits_per_byte", "size",
+                                   "weights"}, ...], "curve": [[step, bits a byte], ...]}
+GET /snapshots/step-0000123.tllm   one of them, at the address that "weights" tells; see
+                                   shared/model/packing.py
+"""
+
+import base64
+import zlib
+from pathlib import Path
+from typing import Any
+
+from chat_request import BadRequest
+from flask import Flask, Response, jsonify, send_file
+
+from shared.training.loss_history import LossHistory, told_snapshots
+from shared.training.snapshots import FOLDER, list_snapshots
+
+TOLD = f"{FOLDER}.json"
+
+
+def run_with_snapshots(checkpoint: Path) -> Path | None:
+    """The folder that has a checkpoint's snapshots: its run's, or its own once it is published."""
+    folders = (checkpoint, checkpoint.parent.parent)
+    return next((folder for folder in folders if list_snapshots(folder)), None)
+
+
+def told_to_the_page(run: Path, inside: bool = False) -> dict[str, Any]:
+    """What the page is told of a run's snapshots, and of the curve they lie on.
+
+    Args:
+        inside: their addresses hold the files themselves.
+    """
+    told = []
+    for one in told_snapshots(run):
+        file = one.pop("file")
+        data = file.read_bytes()
+        # Trained anew, a step has another address: a browser may keep what it has seen.
+        address = f"{FOLDER}/{file.name}?{zlib.crc32(data):08x}"
+        weights = f"data:;base64,{base64.b64encode(data).decode()}" if inside else address
+        told.append({**one, "size": len(data), "weights": weights})
+    return {FOLDER: told, "curve": LossHistory(run).curve()}
+
+
+def give_snapshots(app: Flask, run: Path | None) -> dict[str, str]:
+    """Adds the addresses to the application; returns what `/healthz` tells of them, if anything.
+
+    Args:
+        run: the folder that has them; None: there are none, or they are not given.
+    """
+    told = told_to_the_page(run) if run else None
+    files = {file.name: file for file in list_snapshots(run)} if run else {}
+
+    @app.get(f"/{TOLD}")
+    def snapshots() -> Response:
+        if told is None:
+            raise BadRequest(404, FOLDER, "this server gives none")
+        return jsonify(told)
+
+    @app.get(f"/{FOLDER}/<name>")
+    def snapshot(name: str) -> Response:
+        if name not in files:
+            raise BadRequest(404, FOLDER, "there is none of this name")
+        return send_file(files[name], mimetype="application/octet-stream")
+
+    return {FOLDER: TOLD} if told else {}
