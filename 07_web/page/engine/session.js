@@ -8,7 +8,7 @@ import { REPLY_CUE, STOPS, render, renderPrompt } from "./transcript.js";
 const LONG_TOKEN = 8; // characters; over a whole text tokens have about four
 export const RECENT = 64; // ids that the repetition penalty looks back on
 
-// Yields { text } as characters become whole, at last { finish_reason, usage }.
+// Yields { text, ids } as characters become whole, all of the reply's ids until then, at last { finish_reason, usage }.
 // pause: awaited now and then, so that a word from outside is heard; resolves to true to end the reply.
 // begun: ids with which the reply begins, whatever the model would say. hook: see model.js.
 export async function* streamReply(model, tokenizer, cache, messages, settings, pause, begun = [], hook = null) {
@@ -18,7 +18,7 @@ export async function* streamReply(model, tokenizer, cache, messages, settings, 
   const block = model.whole ? model.T : model.simd ? BLOCK : 1; // plain JavaScript would not hear a "stop" in time
   let ids = [...prompt, ...begun];
   const begins = begun.map(reply.add).join("");
-  if (begins) yield { text: begins };
+  if (begins) yield { text: begins, ids: reply.ids };
   cache.length = 0;
   while (!reply.over() && !(await pause())) {
     if (ids.length > model.T) { // the oldest turns go, and the rest is read again
@@ -31,10 +31,10 @@ export async function* streamReply(model, tokenizer, cache, messages, settings, 
     const id = nextToken(logits, settings, random, ids.slice(-RECENT));
     ids.push(id);
     const text = reply.add(id);
-    if (text) yield { text };
+    if (text) yield { text, ids: reply.ids };
   }
   const text = reply.rest();
-  if (text) yield { text };
+  if (text) yield { text, ids: reply.ids };
   const promptBytes = prompt.reduce((sum, id) => sum + tokenizer.tokenBytes(id).length, 0);
   yield { finish_reason: reply.reason(), usage: { prompt_bytes: promptBytes, reply_bytes: reply.size() } };
 }
@@ -61,7 +61,8 @@ export function fitTurns(messages, reply, tokenizer, contextLength) {
 // The ids that the model has before it once it has written `reply`, after dropping turns as streamReply
 // does on the way; where in them the reply begins; and how many ids are dropped.
 export function asRead(messages, reply, tokenizer, contextLength) {
-  const said = reply ? tokenizer.encode(` ${reply}`) : []; // the space is the transcript's
+  const asText = (text) => (text ? tokenizer.encode(` ${text}`) : []); // the space is the transcript's
+  const said = typeof reply === "string" ? asText(reply) : reply;
   let [ids, taken] = [fitTurns(messages, [], tokenizer, contextLength), 0];
   while (ids.length + said.length - taken > contextLength) {
     taken += contextLength - ids.length + 1;

@@ -6,7 +6,8 @@
 //              and what glass/tasks.js knows, for who wants to look inside
 // and sends    { progress: [received, total] }    bytes of the weights
 //              { ready: { parameters, context_bytes, simd } }
-//              { number, text }, and at last { number, finish_reason, usage }
+//              { number, text }, and at last { number, finish_reason, usage }; for "go on" with
+//              the text the reply's ids so far
 //              { number, trouble }                one sentence; without a number the load failed
 
 import { withChanges } from "../glass/changes.js";
@@ -64,8 +65,10 @@ async function goOn({ changes = [], ...asked }) {
 async function reply({ model, tokenizer, cache, hook }, { number, messages, settings, begun }) {
   if (!messages.length) throw new Trouble("There is nothing to reply to.");
   const pause = pauses(() => current !== number);
-  const send = frames((text) => postMessage({ number, text }));
+  let ids = null; // whoever goes on may have begun with half a character, which no text can hold
+  const send = frames((text) => postMessage(ids ? { number, text, ids } : { number, text }));
   for await (const piece of streamReply(model, tokenizer, cache, messages, settingsOf(settings), pause, begun, hook)) {
+    if (begun && piece.ids) ids = piece.ids.slice();
     send(piece.text ?? "", Boolean(piece.finish_reason));
     if (piece.finish_reason) postMessage({ number, ...piece });
   }

@@ -63,12 +63,12 @@ export function createGlass(newWorker, parts) {
   return {
     load,
     ask: (message) => ready().then(() => sent(message, () => true)),
-    // A reply that begins with the ids `begun`; onText(piece) as it is written.
+    // A reply that begins with the ids `begun`; onText(piece, all ids until then) as it is written.
     async goOn(message, onText, signal) {
       await ready();
       signal?.throwIfAborted();
-      const act = ({ text, finish_reason }) => {
-        if (text) onText(text);
+      const act = ({ text, ids, finish_reason }) => {
+        if (text) onText(text, ids);
         return Boolean(finish_reason);
       };
       return sent({ task: "go on", ...message }, act, signal);

@@ -3,15 +3,15 @@
 
 // said: () -> { messages, reply }. how: () -> { settings, changes } of now. redraw: called as text comes.
 export function createFork(glass, said, how, redraw) {
-  let fork = null; // { of, at, text, writing, leave }
+  let fork = null; // { of, at, ids, writing, leave }
 
   const nameOf = ({ messages, reply }) => JSON.stringify([messages, reply]);
 
   async function write(mine, begun) {
     try {
       const asked = { messages: said().messages, begun, ...how() };
-      await glass.goOn(asked, (piece) => {
-        mine.text += piece;
+      await glass.goOn(asked, (_, ids) => {
+        mine.ids = ids;
         if (fork === mine) redraw();
       }, mine.leave.signal);
     } finally {
@@ -31,17 +31,17 @@ export function createFork(glass, said, how, redraw) {
     to(begun, at) {
       leave();
       if (begun) {
-        fork = { of: nameOf(said()), at, text: "", writing: true, leave: new AbortController() };
+        fork = { of: nameOf(said()), at, ids: null, writing: true, leave: new AbortController() };
         write(fork, begun).catch(() => {}); // what was written until then stays
       }
       redraw();
     },
-    // What is to be looked at.
+    // What is to be looked at: ids, since half a character may have been chosen.
     over(whole) {
       if (fork && fork.of !== nameOf(whole)) leave();
-      return fork?.text ? { ...whole, reply: fork.text, writing: fork.writing } : whole;
+      return fork?.ids ? { ...whole, reply: fork.ids, writing: fork.writing } : whole;
     },
     // The byte at which it leaves the reply; null where there is none.
-    at: () => (fork?.text ? fork.at : null),
+    at: () => (fork?.ids ? fork.at : null),
   };
 }

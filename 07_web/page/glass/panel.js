@@ -148,9 +148,12 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
     }
   }
 
-  // Where something new is said, the byte chosen in the old text is no longer meant.
+  // Where something new is said, no byte of the old text is meant any more.
   function follow(asked) {
-    if (now.asked && now.asked !== asked) set({ byte: null });
+    if (now.asked && now.asked !== asked) {
+      now.resting = null;
+      set({ byte: null });
+    }
     now.asked = asked === "[]" ? null : asked;
   }
 

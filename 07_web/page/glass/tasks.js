@@ -1,7 +1,8 @@
 // Tasks: what the worker does for a page that looks inside. One after another, since all share what
 // was read; a reply may be written meanwhile.
 //
-// It is sent   { task: "look", number, messages, reply, changes }   reads, for all tasks that follow
+// It is sent   { task: "look", number, messages, reply, changes }   reads, for all tasks that follow;
+//                                                  the reply as text, or as ids
 //              { task: "byte", number, at, settings }
 //              { task: "attention", number, at }
 //              { task: "maps", number }
