@@ -3,7 +3,7 @@
 import pytest
 import torch
 from assemble import BYTES, assembled
-from engine_page import ENGINE, engine_page, run
+from engine_page import PAGE, engine_page, run
 from test_packing import with_a_nan
 
 from conftest import EXPERTS, VARIANTS
@@ -163,8 +163,8 @@ def test_the_committed_bytes_are_what_the_text_says():
     assert len(BYTES.read_bytes()) < 4096
 
 
-def test_the_engine_stays_short():
-    for file in ENGINE.glob("*.[jw]*"):
+def test_every_script_of_the_page_stays_short():
+    for file in PAGE.rglob("*.[jw]*"):
         most = {".js": 250, ".wat": 150}.get(file.suffix)
         assert most is None or len(file.read_text().splitlines()) <= most, file
 
