@@ -49,9 +49,9 @@ def site_with_a_past(run) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(site_with_a_past) -> Iterator[str]:
-    with files_served(site_with_a_past) as host:
-        yield f"{host}/index.html"
+def address(site_with_a_past) -> str:
+    """The one file, with its past inside."""
+    return (site_with_a_past / "chat.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -138,16 +138,15 @@ def test_all_steps_are_played_one_after_another(page):
     expect(page.locator(".said", has_text="…")).to_have_count(0)
 
 
-def test_a_link_leads_to_a_step_and_a_phone_has_room_for_it(browser, address, page):
+def test_a_link_leads_to_a_step_and_a_phone_has_room_for_it(address, page):
     look(page, "Time machine")
     step_slider(page).press("Home")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    link = f"{address}#view=time&step=10"
-    kept = page.context.storage_state(indexed_db=False)
-    with opened(browser, address, storage_state=kept) as other:
-        other.goto(link)
-        other.reload()
-        expect(step_slider(other)).to_have_value("1")
+    page.goto("about:blank")
+    page.goto(f"{address}#view=time&step=10")
+    expect(step_slider(page)).to_have_value("1")
+    choose(page, "temperature", "0")
+    choose(page, "max_new_bytes", "20")
 
 
 def test_the_chat_goes_on_with_its_own_model(page, run, tokenizer):
@@ -176,8 +175,9 @@ def test_the_meter_tells_what_fills_the_context_and_what_is_forgotten(page):
     expect(panel.locator("li").first).to_have_text(f"you: {QUESTION}")
 
 
-def test_a_step_that_does_not_come_is_told_and_can_be_tried_again(browser, address):
-    with opened(browser, address, allowed="net::ERR") as page:
+def test_a_step_that_does_not_come_is_told_and_can_be_tried_again(browser, site_with_a_past):
+    host = files_served(site_with_a_past)
+    with host as address, opened(browser, f"{address}/index.html", allowed="net::ERR") as page:
         ask(page)
         look(page, "Time machine")
         page.route("**/step-0000001.tllm*", lambda route: route.abort())
@@ -185,14 +185,6 @@ def test_a_step_that_does_not_come_is_told_and_can_be_tried_again(browser, addre
         expect(page.get_by_role("tabpanel")).to_contain_text("cannot be loaded")
         page.unroute("**/step-0000001.tllm*")
         button(page, "Try again").click()
-        expect(said_at(page, 1)).not_to_have_text("…")
-
-
-def test_the_one_file_has_its_past_inside(browser, site_with_a_past):
-    with opened(browser, (site_with_a_past / "chat.html").as_uri()) as page:
-        ask(page)
-        look(page, "Time machine")
-        step_slider(page).press("Home")
         expect(said_at(page, 1)).not_to_have_text("…")
 
 

@@ -31,7 +31,7 @@ export function createPast(told, glass, kernels, onNews) {
     try {
       while (now.wanted && now.done !== wholeKey(now.wanted)) await answer(now.wanted);
     } catch (error) {
-      now.done = wholeKey(now.wanted);
+      now.done = now.wanted ? wholeKey(now.wanted) : ""; // nobody, once it was closed
       now.trouble = error instanceof Stopped ? "" : error.message;
       now.loaded = null;
     }
@@ -41,7 +41,7 @@ export function createPast(told, glass, kernels, onNews) {
 
   async function answer(wish) {
     if (now.loaded !== wish.step) await load(wish.step);
-    if (now.wanted.step !== wish.step) return;
+    if (now.wanted?.step !== wish.step) return;
     if (!replies.has(replyKey(wish))) await say(wish);
     if (looks.key !== lookKey(wish)) await look(wish);
     now.done = wholeKey(wish);
