@@ -236,6 +236,17 @@ def test_what_is_switched_off_changes_reply_and_bits_until_it_is_undone(begin, r
     assert "off=" not in page.url
 
 
+def test_of_two_quick_clicks_none_is_lost(begin):
+    page = begin("view=whatif&off=scale")
+    expect(button(page, "No √D")).to_have_attribute("aria-pressed", "true")
+    page.evaluate(
+        """() => ["No √D", "No norms", "No positions"].forEach((name) =>
+            [...document.querySelectorAll(".switch")].find((e) => e.textContent === name).click())"""
+    )
+    expect(page.locator(".changed")).to_contain_text("Switched off: norms, positions.")
+    button(page, "Undo all").click()
+
+
 def test_a_switch_that_the_model_does_not_have_is_one_sentence(begin):
     page = begin("view=whatif&off=layer.9")
     expect(page.locator("#glass [role=status]").first).to_have_text("The model has no layer 8.")
