@@ -42,12 +42,8 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
 
     def start(folder: Path) -> subprocess.Popen:
         command = [sys.executable, str(SCRIPT), "--config", str(config), "--resume"]
-        return subprocess.Popen(
-            [*command, "--out", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([*command, "--out", str(folder)], **told)
 
     moments, killed, folder = random.Random(0), 0, tmp_path / "killed"
     for _ in range(KILLS):
@@ -74,7 +70,7 @@ def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_p
     ]
     assert weights[0] == weights[1]
     assert all(MARK not in path.name for path in (folder / "checkpoints").iterdir())
-    assert kept_bytes(folder) == kept_bytes(tmp_path / "whole")
-    assert len(kept_bytes(folder)) == 16
+    kept = kept_bytes(folder)
+    assert len(kept) == 16 and kept == kept_bytes(tmp_path / "whole")
     steps = [entry["step"] for entry in read_metrics(folder) if "loss" in entry]
     assert steps == list(range(1, 3001))

@@ -240,8 +240,8 @@ def test_of_two_quick_clicks_none_is_lost(begin):
     page = begin("view=whatif&off=scale")
     expect(button(page, "No √D")).to_have_attribute("aria-pressed", "true")
     page.evaluate(
-        """() => ["No √D", "No norms", "No positions"].forEach((name) =>
-            [...document.querySelectorAll(".switch")].find((e) => e.textContent === name).click())"""
+        """() => ["No √D", "No norms", "No positions"].forEach((name) => [
+            ...document.querySelectorAll(".switch")].find((e) => e.textContent === name).click())"""
     )
     expect(page.locator(".changed")).to_contain_text("Switched off: norms, positions.")
     button(page, "Undo all").click()

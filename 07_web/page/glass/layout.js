@@ -22,7 +22,7 @@ export function layOut(views, { set, rest, toggle, close }) {
     status: made("p", { className: "quiet", role: "status" }),
     changed: made("p", { className: "changed", hidden: true }),
     reading: made("div", { className: "reading" }, strip.box, steps(strip.box)),
-    room: made("div", { role: "tabpanel", className: "views", tabIndex: -1 }, ...rooms.values()),
+    room: made("div", { role: "tabpanel", className: "views", tabIndex: -1, "aria-label": "View" }, ...rooms.values()),
   };
   const section = panelOf(parts, close);
   byId("clear").before(parts.button);
