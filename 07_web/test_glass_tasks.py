@@ -133,8 +133,8 @@ def test_a_newer_look_overtakes_and_stop_stops(page):
       const answers = await Promise.all(asked.map((each) => glass(...each)));
       return answers.map((each) => Object.keys(each).find((key) => key !== "number"));
     }"""
-    *earlier, look, byte = page.evaluate(body, long)
-    assert (look, byte) == ("looked", "byte")
+    *earlier, newer, byte = page.evaluate(body, long)
+    assert (newer, byte) == ("looked", "byte")
     own = ("looked", "size", "byte")  # of what was done before the newer one came
     assert all(each in ("stopped", its) for each, its in zip(earlier, own, strict=True))
     assert sorted(earlier, key="stopped".__eq__) == earlier, "what follows one that ended ended too"
