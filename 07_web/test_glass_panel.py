@@ -16,9 +16,7 @@ LINK = "#accent=%23aa0000&view=attention&layer=2&head=3&byte=20"
 
 
 @contextmanager
-def at_home(
-    browser, addresses, model, tokenizer, kind, weights=True, hash="", says=None
-):
+def at_home(browser, addresses, model, tokenizer, kind, weights=True, hash="", says=None):
     """The page of a server, of a host of files, or in one file; short replies."""
     if kind == "server":
         given = given_weights.packed_for_browsers(model, BYTES) if weights else None
