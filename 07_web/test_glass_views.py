@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from page_driver import PHONE, button, choose, finished, nameless, opened, say, written
+from page_driver import (
+    PHONE,
+    button,
+    choose,
+    finished,
+    found_by_axe,
+    nameless,
+    opened,
+    say,
+    written,
+)
 from playwright.sync_api import Page, expect
 
 from shared.chat.session import fit_turns
@@ -240,8 +250,9 @@ def test_of_two_quick_clicks_none_is_lost(begin):
     page = begin("view=whatif&off=scale")
     expect(button(page, "No √D")).to_have_attribute("aria-pressed", "true")
     page.evaluate(
-        """() => ["No √D", "No norms", "No positions"].forEach((name) => [
-            ...document.querySelectorAll(".switch")].find((e) => e.textContent === name).click())"""
+        """() => ["No √D", "No norms", "No positions"].forEach((name) =>
+            [...document.querySelectorAll(".switch")]
+                .find((each) => each.textContent === name).click())"""
     )
     expect(page.locator(".changed")).to_contain_text("Switched off: norms, positions.")
     button(page, "Undo all").click()
@@ -254,9 +265,9 @@ def test_a_switch_that_the_model_does_not_have_is_one_sentence(begin):
     expect(page.locator(".changed")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
 def test_every_view_fits_a_phone_and_names_its_controls(begin, scheme):
-    page = begin("view=bytes&byte=25")
+    page = begin("view=bytes&byte=35&layer=2&off=head.2.3")
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size(PHONE)
     try:
@@ -269,7 +280,10 @@ def test_every_view_fits_a_phone_and_names_its_controls(begin, scheme):
                 "(document.getElementById('glass'))"
             )
             assert nameless(page) == []
+            assert found_by_axe(page) == [], title
         assert page.evaluate("document.querySelector('main').inert")
     finally:
         page.set_viewport_size(SCREEN)
     assert not page.evaluate("document.querySelector('main').inert")
+    assert found_by_axe(page) == []
+    button(page, "Undo all").click()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 from served_models import Reciter, served
 from web_app import create_app
@@ -11,6 +12,7 @@ from web_app import create_app
 from shared.chat.sampling import SamplingSettings
 
 PHONE = {"width": 360, "height": 640}
+BAD = ("serious", "critical")  # of axe-core's findings
 FACTS = {"parameters": 812_345, "context_bytes": 512, "bits_per_byte": {"python_docs": 2.345}}
 
 
@@ -96,3 +98,15 @@ def nameless(page: Page) -> list[str]:
                 || (e.role === "status")))
             .map((e) => e.outerHTML)"""
     )
+
+
+def found_by_axe(page: Page) -> list[str]:
+    """What axe finds serious, each with its place."""
+    told = Axe().run(page).response
+    assert len(told["passes"]) > 10, "axe looked at nothing"
+    return [
+        f"{rule['id']}: {place['html'][:120]} {place['failureSummary']}"
+        for rule in told["violations"]
+        if rule["impact"] in BAD
+        for place in rule["nodes"]
+    ]
