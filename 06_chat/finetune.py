@@ -39,6 +39,7 @@ REMEMBERED = (
     "skill",
     "samples",
     "only_passed",
+    "text",
     "lora",
     "lora_layers",
 )
@@ -85,11 +86,11 @@ def command_line() -> ArgumentParser:
     add("--skill", action="append", choices=SKILLS, help="dpo, practice: of these; none: of all")
     add("--samples", type=int, default=16, help="practice: replies to each question")
     add("--only-passed", action="store_true", help="practice: what was wrong is left alone")
-    add("--text", type=float, default=0.2, help="sft: share of the base's text, not to forget it")
+    add("--text", type=float, default=0.2, help="of the base's, not to forget it: share, weight")
     add("--lora", type=int, default=0, metavar="RANK", help="train small matrices beside the model")
     add("--lora-layers", choices=LORA_LAYERS, default="all", help="which matrices have one")
     add("--rate", type=float, help="learning rate; none: one that suits the stage")
-    add("--budget", default="5m", help="such as 90s, 5m or '200 steps'")
+    add("--budget", help="such as 90s, 5m or '200 steps'; none: one that suits the stage")
     add("--seed", type=int, default=0)
     add("--device", default="auto", help="cuda, mps or cpu")
     add("--out", metavar="FOLDER", help="none: beside the base, called BASE-STAGE")

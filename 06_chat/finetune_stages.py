@@ -25,8 +25,10 @@ from shared.chat.practice import Practice, PracticeBatch, PracticeConfig, practi
 from shared.chat.preferences import PreferenceConfig, preference_loss
 from shared.chat.reply_rows import ReplyRows
 from shared.model.transformer import Transformer
+from shared.text.batches import Batches
 from shared.text.sources import CONVERSATION_KINDS, Source
 from shared.training.checkpoint import RUN_FILE
+from shared.training.loop import next_id_loss
 from shared.training.run import Run
 from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_parts import build_optimizers
@@ -45,12 +47,13 @@ class Stage(NamedTuple):
     """peak learning rate: of Muon where it trains the whole model by sft, of AdamW elsewhere"""
     rate_beside: float
     """of AdamW, for LoRA"""
+    budget: str
 
 
 STAGES = {
-    "sft": Stage("replies of conversations, and nothing else, count", 3e-3, 3e-3),
-    "dpo": Stage("of two replies the better one becomes likelier", 1e-4, 1e-3),
-    "practice": Stage("what a program takes becomes likelier", 2e-4, 1e-3),
+    "sft": Stage("replies of conversations, and nothing else, count", 1e-3, 3e-3, "5m"),
+    "dpo": Stage("of two replies the better one becomes likelier", 1e-5, 1e-4, "90s"),
+    "practice": Stage("what a program takes becomes likelier", 1e-4, 1e-3, "10m"),
 }
 
 
@@ -71,7 +74,7 @@ class StageOptions(NamedTuple):
     lora: int
     lora_layers: str
     rate: float | None
-    budget: str
+    budget: str | None
 
 
 def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
@@ -92,7 +95,7 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
             evaluation_windows=50,
         ),
         init=str(options.base),
-        budget=options.budget,
+        budget=options.budget or stage.budget,
         device=device,
         precision="auto" if options.stage == "sft" else "float32",
         seed=seed,
@@ -102,15 +105,16 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
 def sources_of(options: StageOptions) -> list[Source]:
     """What the stage reads: its conversations, and a share of the text that the base has read.
 
-    Stages without text of their own read the base's, to see what they make the model forget.
+    Stages without text of their own read the base's: dpo to see what it makes the model forget,
+    practice to forget less of it.
     """
     base = base_text(options.base)
     shares = dict.fromkeys(options.data, 1 / len(options.data)) if options.data else MIX
     text = options.text if base and options.stage == "sft" else 0.0
     own = [Source(spec, (1 - text) * share, questions_of(spec)) for spec, share in shares.items()]
-    if options.stage != "sft":
-        return [*base, Source("primer", 1.0, 0.0)]
     whole = sum(source.weight for source in base)
+    if options.stage != "sft":
+        return [*base, Source("primer", whole / 4 or 1.0, 0.0)]
     kept = [replace(source, weight=text * source.weight / whole) for source in base if text]
     return [*own, *kept]
 
@@ -173,8 +177,9 @@ def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> N
         groups = max(1, TRIED // options.samples)
         config = PracticeConfig(groups, options.samples, only_passed=options.only_passed)
         ask = partial(asked, options.skill)
-        run.batches = Tries(Practice(run.model, run.tokenizer, ask, config, run.config.seed))
-        run.loss = loss_of_tries
+        practice = Practice(run.model, run.tokenizer, ask, config, run.config.seed)
+        run.batches = Tries(practice, run.batches)
+        run.loss = partial(loss_of_tries, options.text)
 
 
 def loss_of_pairs(
@@ -185,29 +190,41 @@ def loss_of_pairs(
 
 
 class Tries:
-    """Batches of practice as plain tensors: ids and marks (B, T), advantages (B,), tried ()."""
+    """Batches of practice as plain tensors: ids, marks (B, T), advantages (B,), tried, right ().
 
-    def __init__(self, practice: Practice) -> None:
-        self.practice = practice
+    Behind them a batch of text, inputs and targets (B', T') each: what is practised alone
+    pushes aside what nobody asks for.
+    """
+
+    def __init__(self, practice: Practice, text: Batches) -> None:
+        self.practice, self.text = practice, text
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         return self
 
     def __next__(self) -> tuple[Tensor, ...]:
         batch = self.practice.next_to_learn()
-        return *batch.rows, batch.advantages, torch.tensor(batch.tried)
+        numbers = torch.tensor(batch.tried), torch.tensor(batch.right)
+        return *batch.rows, batch.advantages, *numbers, *next(self.text)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the questions."""
-        return self.practice.state_dict()
+        """The positions in questions and text."""
+        return {"practice": self.practice.state_dict(), "text": self.text.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
-        self.practice.load_state_dict(state)
+        self.practice.load_state_dict(state["practice"])
+        self.text.load_state_dict(state["text"])
 
 
-def loss_of_tries(model: Transformer, batch: tuple[Tensor, ...]) -> Tensor:
-    """`practice_loss` as the loop wants it."""
-    ids, replies, advantages, tried = batch
+def loss_of_tries(weight: float, model: Transformer, batch: tuple[Tensor, ...]) -> Tensor:
+    """`practice_loss` as the loop wants it, and so much of the text's own loss.
+
+    Only their gradients count. The value is what practice makes small: the share of wrong replies.
+    """
+    ids, replies, advantages, tried, right, *text = batch
     rows = ReplyRows(ids, replies)
-    return practice_loss(model, PracticeBatch(rows, advantages, int(tried), right=0.0))
+    pushed = practice_loss(model, PracticeBatch(rows, advantages, int(tried), float(right)))
+    if weight:
+        pushed = pushed + weight * next_id_loss(model, tuple(text))
+    return 1 - float(right) + (pushed - pushed.detach())

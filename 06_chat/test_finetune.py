@@ -17,14 +17,17 @@ from finetune_questions import PAIRS_FILE
 from finetune_stages import config_of
 
 from shared.chat.adapter_file import with_adapter
-from shared.chat.practice import Practice
+from shared.chat.practice import Practice, PracticeBatch, practice_loss
+from shared.chat.reply_rows import side_by_side
 from shared.errors import UserError
 from shared.model.config import ModelConfig
+from shared.text.batches import NOT_COUNTED
 from shared.text.sources import Source
 from shared.training import run_log, sitting
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.live_progress import LiveProgress
+from shared.training.loop import next_id_loss
 from shared.training.run_building import build_run
 from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_folder import begin
@@ -145,6 +148,21 @@ def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
     assert found == {"primer": (0.75 * 0.15, 0), "drills": (0.75 * 0.85, 0), "text": (0.25, 1)}
     alone = finetune_stages.sources_of(stage._replace(text=0.0))
     assert {source.spec for source in alone} == {"primer", "drills"}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_practice_learns_so_much_from_text_beside_what_it_tried(tiny_model, weight):
+    rows = side_by_side([[1, 2, 3]] * 2, [[4, 5], [6]])
+    tried = PracticeBatch(rows, torch.tensor([0.5, -0.5]), 2, right=0.75)
+    text = torch.tensor([[7, 8, 9]]), torch.tensor([[8, 9, NOT_COUNTED]])
+    batch = (*rows, tried.advantages, torch.tensor(2), torch.tensor(0.75), *text)
+    found = finetune_stages.loss_of_tries(weight, tiny_model, batch)
+    assert found.item() == pytest.approx(0.25)  # the share of wrong replies
+    expected = practice_loss(tiny_model, tried) + weight * next_id_loss(tiny_model, text)
+    weights = list(tiny_model.parameters())
+    pairs = [torch.autograd.grad(each, weights) for each in (found, expected)]
+    for ours, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_conversations_do_not_see_each_other_in_sft(tune):

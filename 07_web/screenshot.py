@@ -1,7 +1,8 @@
 """Draws `figures/page.png`: the chat page in a real browser, after a short talk.
 
     python 07_web/screenshot.py
-    python 07_web/screenshot.py --site site/chat.html    # `figures/site.png`: the same as one file
+    python 07_web/screenshot.py --site site    # `figures/site.png`: a site's box in somebody's page
+    python 07_web/screenshot.py --inside site  # `figures/inside.png`: where a head looks
 
 Needs the test extras and an installed Chromium or Chrome.
 """
@@ -9,7 +10,9 @@ Needs the test extras and an installed Chromium or Chrome.
 import argparse
 import shutil
 import sys
+import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,25 @@ from shared.training.checkpoint_folder import find_checkpoint
 
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 FIGURES = Path(__file__).with_name("figures")
-TALL, WIDE = {"width": 760, "height": 720}, {"width": 1000, "height": 720}
+TALL, WIDE = {"width": 760, "height": 720}, {"width": 1000, "height": 768}
+BROAD = {"width": 1180, "height": 800}
 SYSTEM = "Show your working."
 TALK = ("hello", "how many r's are in strawberry?", "what is 385+279?", "what are you?")
+INSIDE = "#view=attention&layer=4&head=3&byte=104"  # it has written 8, and copies the letter
+TALK_THERE = ("hello", "what are you?", "how does attention work?")
+SOMEBODYS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Mine</title><style>
+  :root {{ --tiny-llm-paper: #fffdf5; --tiny-llm-ink: #22301f; --tiny-llm-quiet: #4d5a48;
+          --tiny-llm-line: #d5dcc9; --tiny-llm-user: #dcebd3; --tiny-llm-model: #ffffff;
+          --tiny-llm-accent: #2f6b3a; --tiny-llm-on-accent: #ffffff; --tiny-llm-bad: #a3241b;
+          --tiny-llm-height: 43rem }}
+  body {{ margin: 0; background: #f1f5ea; color: #22301f; font: 18px/1.6 Georgia, serif }}
+  main {{ display: grid; grid-template-columns: 20rem 1fr; gap: 2.5rem; padding: 2.5rem }}
+  h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 1rem }} p {{ margin: 0 0 1rem }}
+</style><main><article><h1>A model of my own</h1>
+<p>I trained it on my laptop: under a million numbers that guess the next byte.</p>
+<p>It runs here, in your browser. There is no server behind this page, and nothing that you type
+leaves it.</p><p>Go on, say hello.</p></article>
+<section><script src="{script}"></script></section></main></html>"""
 
 
 def main(arguments: list[str]) -> None:
@@ -39,14 +58,24 @@ def main(arguments: list[str]) -> None:
         raise UserError("no Chromium or Chrome found: install one to draw the page")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default=str(QUICK_RUN), help="a finished run's folder")
-    parser.add_argument("--site", metavar="FILE", help="draw the chat.html of static_site.py")
+    parser.add_argument("--site", metavar="FOLDER", help="draw what static_site.py has made")
+    parser.add_argument("--inside", metavar="FOLDER", help="draw a view of what is inside it")
     options = parser.parse_args(arguments)
-    if options.site:
-        figure, address = FIGURES / "site.png", Path(options.site).resolve().as_uri()
-        talk(address, browser_path, figure, viewport=WIDE)
+    look: dict[str, Any] = {"device_scale_factor": 1.5}
+    if options.inside:
+        figure = FIGURES / "inside.png"
+        page = (Path(options.inside) / "chat.html").resolve().as_uri()
+        talk(page + INSIDE, browser_path, figure, TALK[1:2], **look, viewport=BROAD)
+    elif options.site:
+        figure = FIGURES / "site.png"
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "mine.html"
+            script = (Path(options.site).resolve() / "embed.js").as_uri()
+            page.write_text(SOMEBODYS.format(script=script), encoding="utf-8")
+            talk(page.as_uri(), browser_path, figure, TALK_THERE, **look, viewport=WIDE)
     else:
         figure = FIGURES / "page.png"
-        talk(served(options.run), browser_path, figure, viewport=TALL, device_scale_factor=1.5)
+        talk(served(options.run), browser_path, figure, TALK, **look, viewport=TALL)
     print(f"drawn: {figure}")
 
 
@@ -61,24 +90,27 @@ def served(run: str) -> str:
     return f"http://127.0.0.1:{server.effective_port}"
 
 
-def talk(address: str, browser_path: str, figure: Path, **look: Any) -> None:
-    """Types each line of `TALK`, waits for its reply, then takes the picture."""
+def talk(address: str, browser: str, figure: Path, lines: Sequence[str], **look: Any) -> None:
+    """Types each line, in the page or in the frame in it, waits for replies, takes the picture."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        page = browser.new_page(**look)
+        running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = running.new_page(**look)
         page.goto(address)
-        page.get_by_text("Settings").click()
-        page.get_by_label("Seed").fill("1")
-        page.locator("#temperature").fill("0.3")
-        page.get_by_label("System message").fill(SYSTEM)
-        page.get_by_text("Settings").click()
-        for number, line in enumerate(TALK, start=1):
-            page.get_by_label("Your message").fill(line)
-            page.keyboard.press("Enter")
-            expect(page.locator(".turn.assistant:not(.writing)")).to_have_count(number)
+        chat = page.frames[-1]
+        chat.get_by_text("Settings").click()
+        chat.get_by_label("Seed").fill("1")
+        chat.locator("#temperature").fill("0.3")
+        chat.get_by_label("System message").fill(SYSTEM)
+        chat.get_by_text("Settings").click()
+        for number, line in enumerate(lines, start=1):
+            chat.get_by_label("Your message").fill(line)
+            chat.get_by_label("Your message").press("Enter")
+            expect(chat.locator(".turn.assistant:not(.writing)")).to_have_count(number)
+        if address.endswith(INSIDE):
+            expect(page.get_by_text("looks most at")).to_be_visible(timeout=30_000)
         figure.parent.mkdir(exist_ok=True)
         page.screenshot(path=figure)
-        browser.close()
+        running.close()
 
 
 if __name__ == "__main__":

@@ -238,6 +238,8 @@ def test_ids_are_drawn_as_often_as_their_shares_say(page):
         ({"temperature": -1}, "temperature is -1; expected 0 to 10."),
         ({"top_p": 0}, "top_p is 0; expected 0.000001 to 1."),
         ({"max_new_bytes": 0}, "max_new_bytes is 0; expected 1 to 1000000."),
+        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number."),
+        ({"seed": -5}, "seed is -5; expected 0 to 9007199254740991."),
     ],
 )
 def test_a_setting_out_of_range_is_refused(page, chosen, words):

@@ -103,6 +103,24 @@ def test_the_next_visit_needs_no_download(page):
     page.unroute("**/*.tllm")
 
 
+def test_a_host_that_compresses_tells_another_size_and_the_model_comes(page):
+    assert page.evaluate("load('/packed/m.tllm')")["ready"]["context_bytes"] == 128
+    assert page.evaluate("sent.filter(({ progress }) => progress?.[1]).length") == 0
+
+
+def test_the_newest_model_of_a_folder_is_kept_and_other_folders_keep_theirs(page, folder):
+    (folder / "other").mkdir()
+    for name in ("n.tllm", "other/m.tllm"):
+        (folder / name).symlink_to(folder / "m.tllm")
+    for name in ("/m.tllm", "/other/m.tllm", "/n.tllm"):
+        page.evaluate("(name) => (sent.length = 0, load(name))", name)
+    names = page.evaluate(
+        """async () => (await (await caches.open("tiny-llm-weights")).keys())
+            .map(({ url }) => new URL(url).pathname)"""
+    )
+    assert set(names) == {"/other/m.tllm", "/n.tllm"}
+
+
 def test_without_kernels_it_runs_in_plain_javascript(page):
     assert page.evaluate("load('/m.tllm', '/nowhere.wasm')")["ready"]["simd"] is False
     page.evaluate(f"ask(1, {json.dumps(HELLO)}, {{ max_new_bytes: 9 }})")
@@ -113,6 +131,7 @@ def test_without_kernels_it_runs_in_plain_javascript(page):
     ("weights", "words"),
     [
         ("/cut/m.tllm", "The download of the model broke off: reload the page to try again."),
+        ("/cut-chunks/m.tllm", "The download of the model broke off: reload the page to try again"),
         ("/none.tllm", "The model cannot be downloaded: the server answered 404."),
         ("http://127.0.0.1:1/m.tllm", "The model cannot be downloaded: nobody answers. Reload"),
         ("/no.tllm", "This file holds no packed model."),

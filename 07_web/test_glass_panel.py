@@ -16,11 +16,14 @@ LINK = "#accent=%23aa0000&view=attention&layer=2&head=3&byte=20"
 
 
 @contextmanager
-def at_home(browser, addresses, model, tokenizer, kind, weights=True, hash=""):
+def at_home(
+    browser, addresses, model, tokenizer, kind, weights=True, hash="", says=None
+):
     """The page of a server, of a host of files, or in one file; short replies."""
     if kind == "server":
         given = given_weights.packed_for_browsers(model, BYTES) if weights else None
-        app = create_app(Reciter(" The server's."), tokenizer, facts=FACTS, weights=given)
+        says = says or Reciter(" The server's.")
+        app = create_app(says, tokenizer, facts=FACTS, weights=given)
         with served(app) as address, opened(browser, f"{address}/{hash}") as page:
             expect(page.locator("#facts")).to_contain_text("812,345 parameters")
             yield page
@@ -35,9 +38,7 @@ def tab(page: Page, name: str):
 
 
 @pytest.mark.parametrize("kind", ["server", "http", "file"])
-def test_a_link_opens_its_view_wherever_the_page_lives(
-    browser, addresses, model, tokenizer, kind
-):
+def test_a_link_opens_its_view_wherever_the_page_lives(browser, addresses, model, tokenizer, kind):
     with at_home(browser, addresses, model, tokenizer, kind, hash=LINK) as page:
         expect(tab(page, "Attention")).to_have_attribute("aria-selected", "true")
         expect(page.locator("#glass")).to_contain_text("Nothing has been said yet.")
@@ -45,9 +46,8 @@ def test_a_link_opens_its_view_wherever_the_page_lives(
         finished(page)
         expect(page.locator(".heads button")).to_have_count(8)
         expect(page.locator(".told").first).to_contain_text("Layer 2, head 3: byte 20,")
-        assert written(page) in page.locator(".bytes").inner_text().replace("\n", "") or kind != (
-            "server"
-        )
+        if kind == "server":
+            expect(page.locator(".bytes")).to_contain_text("assistant: The server's.")
         tab(page, "Bytes").click()
         expect(page.locator(".choices tbody tr")).to_have_count(10)
         assert "view=bytes" in page.url and "byte=20" in page.url and "accent=" in page.url
@@ -62,26 +62,27 @@ def test_where_the_weights_are_not_given_there_is_no_button(browser, addresses, 
         expect(page.locator("#glass")).to_have_count(0)
 
 
-def test_a_closed_panel_has_no_worker_and_a_growing_reply_is_followed(browser, addresses):
-    with opened(browser, addresses["file"]) as page:
-        choose(page, "max_new_bytes", "100000")
+def test_a_growing_reply_is_followed_and_a_closed_panel_has_no_worker(
+    browser, addresses, model, tokenizer
+):
+    slow = Reciter(" " + "word " * 100, seconds_a_byte=0.05)
+    with at_home(browser, addresses, model, tokenizer, "server", says=slow) as page:
         say(page, "hi")
         wait_until(lambda: written(page))
-        assert len(page.workers) == 1
+        assert page.workers == []
         button(page, "Look inside").click()
         strip = page.get_by_role("slider", name="Byte of")
         expect(strip).to_be_visible()
-        counts = {page.locator(".byte").count()}
+        counts = set()
         wait_until(lambda: counts.add(page.locator(".byte").count()) or len(counts) > 3)
-        assert max(counts) <= 128
+        assert len(page.workers) == 1
         button(page, "Stop").click()
         finished(page)
-        assert len(page.workers) == 2
         strip.focus()
         page.keyboard.press("Escape")
         expect(page.locator("#glass")).to_be_hidden()
         expect(button(page, "Look inside")).to_be_focused()
-        wait_until(lambda: len(page.workers) == 1)
+        wait_until(lambda: page.workers == [])
         assert "view=" not in page.url
 
 
@@ -96,9 +97,7 @@ def test_a_new_question_is_looked_at_from_its_end_and_clearing_leaves_nothing(br
         say(page, "and you?")
         finished(page, 2)
         expect(page.locator(".bytes")).to_contain_text("and you?")
-        last = page.locator(".byte").count() - 1
         expect(page.locator(".byte").last).to_have_class("byte reply chosen")
-        expect(page.locator(".told").first).to_contain_text(f"Byte {last},")
         assert "byte=" not in page.url
         button(page, "Clear").click()
         expect(page.locator("#glass")).to_contain_text("Nothing has been said yet.")

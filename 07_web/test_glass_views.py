@@ -64,6 +64,18 @@ def told(page: Page):
     return page.locator(".view:not([hidden]) .told").first
 
 
+# How far, in pixels, any arc ends from the middle of the chosen byte.
+FARTHEST_ARC = """() => {
+  const middle = (box) => box.left + box.width / 2;
+  const chosen = middle(document.querySelector(".byte.chosen").getBoundingClientRect());
+  const ends = [...document.querySelectorAll(".arcs path")].map((path) => {
+    const { x, y } = path.getPointAtLength(path.getTotalLength());
+    return new DOMPoint(x, y).matrixTransform(path.getScreenCTM()).x;
+  });
+  return Math.max(...ends.map((x) => Math.abs(x - chosen)));
+}"""
+
+
 def strip(page: Page):
     return page.get_by_role("slider", name="Byte of the conversation")
 
@@ -145,6 +157,7 @@ def test_attention_is_drawn_over_the_transcript_and_told_in_numbers(begin):
     assert len(weights) == 26 and sum(weights) == pytest.approx(1, abs=0.002)
     heavy = sum(weight > 0.02 for weight in weights[:-1])
     expect(page.locator(".arcs path")).to_have_count(min(24, heavy))
+    assert page.evaluate(FARTHEST_ARC) < 2
     page.get_by_role("button", name="Layer 2, head 3").focus()
     page.keyboard.press("ArrowUp")
     expect(told(page)).to_contain_text("Layer 1, head 3:")
@@ -221,6 +234,17 @@ def test_what_is_switched_off_changes_reply_and_bits_until_it_is_undone(begin, r
     begin("view=whatif")
     expect(after).to_contain_text("Nothing is switched off yet")
     assert "off=" not in page.url
+
+
+def test_of_two_quick_clicks_none_is_lost(begin):
+    page = begin("view=whatif&off=scale")
+    expect(button(page, "No √D")).to_have_attribute("aria-pressed", "true")
+    page.evaluate(
+        """() => ["No √D", "No norms", "No positions"].forEach((name) =>
+            [...document.querySelectorAll(".switch")].find((e) => e.textContent === name).click())"""
+    )
+    expect(page.locator(".changed")).to_contain_text("Switched off: norms, positions.")
+    button(page, "Undo all").click()
 
 
 def test_a_switch_that_the_model_does_not_have_is_one_sentence(begin):

@@ -55,6 +55,14 @@ def test_on_a_phone_nothing_is_cut_off(scheme, browser, tokenizer):
         page.get_by_text("Settings").click()
         assert fits(page)
         assert page.locator("#log").bounding_box()["height"] > 80  # still room to read
+        for low in (
+            {"width": 640, "height": 360},
+            {"width": 320, "height": 256},
+        ):  # turned; at 400 %
+            page.set_viewport_size(low)
+            assert page.locator("#log").bounding_box()["height"] > 80 and fits(page)
+            button(page, "Clear").scroll_into_view_if_needed()
+            expect(button(page, "Clear")).to_be_in_viewport()
 
 
 def test_every_control_has_a_name_and_the_page_its_landmarks(browser, tokenizer):

@@ -1,6 +1,6 @@
 import { Refusal, readEvents, refusal } from "./answers.js";
 import { conversationChanged } from "./conversation.js";
-import { keep, kept, later, together, whenAnotherTabKeeps } from "./kept.js";
+import { alike, keep, kept, later, together, whenAnotherTabKeeps } from "./kept.js";
 import { adopt, byId, limits, settings } from "./settings.js";
 import { addTurn, log, show, stayingAtEnd } from "./turns.js";
 
@@ -37,6 +37,7 @@ function recall() {
 // One conversation in two tabs: who is not writing shows what the other one has said.
 function follow() {
   const theirs = kept();
+  if (alike(messages, theirs)) return;
   if (!theirs.length) clear();
   else if (running) othersSpoke = true;
   else {
@@ -50,7 +51,8 @@ function follow() {
 function keepUnfinished() {
   if (!document.hidden || !writing?.turn.textContent) return;
   const { said, turn } = writing;
-  keep([...messages, { ...said, content: turn.textContent, cut: true }]);
+  const ours = [...messages, { ...said, content: turn.textContent, cut: true }];
+  keep(othersSpoke ? together(ours, kept()) : ours);
 }
 
 const bytesIn = (text) => new TextEncoder().encode(text).length;

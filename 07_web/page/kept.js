@@ -6,13 +6,17 @@
 import { byId } from "./settings.js";
 import { SPEAKERS } from "./turns.js";
 
-const STORE = "tiny-llm-conversation";
+// Its own in each folder: two models on one host, or two files on one disk, are two conversations.
+const STORE = `tiny-llm-conversation${new URL(".", location.href).pathname.slice(0, -1)}`;
 const REFUSED = "This browser keeps nothing for this page: the conversation lasts until you leave it.";
+
+let refused = false;
 
 export function keep(messages) {
   try {
     localStorage.setItem(STORE, JSON.stringify(messages));
   } catch { // a private window, a frame of another site, a full disk
+    refused = true;
     if (messages.length) byId("unkept").textContent = REFUSED;
   }
 }
@@ -40,8 +44,15 @@ export function together(ours, theirs) {
   return all.sort((one, other) => one.at - other.at);
 }
 
+export const alike = (ours, theirs) => JSON.stringify(ours.map(essence)) === JSON.stringify(theirs.map(essence));
+const essence = ({ at, content }) => [at, content];
+
 export function whenAnotherTabKeeps(act) {
   addEventListener("storage", ({ key }) => {
     if (key === STORE || key === null) act();
+  });
+  // A page that the Back button brings back as it was has heard nothing meanwhile.
+  addEventListener("pageshow", ({ persisted }) => {
+    if (persisted && !refused) act();
   });
 }

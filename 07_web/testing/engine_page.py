@@ -1,5 +1,6 @@
 """The browser's engine in a real Chromium: a server for its modules, a page that imports them."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +16,35 @@ ENGINE = PAGE / "engine"
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Serves a folder, the modules below `/engine/` and `/glass/`, below `/cut/` half of a file."""
+    """Serves a folder, the modules below `/engine/` and `/glass/`, and files as odd hosts do.
+
+    Half of one below `/cut/`, half of one whose size nobody tells below `/cut-chunks/`, and below
+    `/packed/` one that grew when the host compressed it.
+    """
 
     def do_GET(self) -> None:
-        if not self.path.startswith("/cut/"):
+        _, kind, file = f"{self.path}/".split("/", 2)
+        if kind not in ("cut", "cut-chunks", "packed"):
             return super().do_GET()
-        data = (Path(self.directory) / self.path.removeprefix("/cut/")).read_bytes()
+        data = (Path(self.directory) / file.rstrip("/")).read_bytes()
+        half = data[: len(data) // 2]
+        if kind == "cut":
+            self.answer(half, {"Content-Length": str(len(data))})
+        elif kind == "cut-chunks":
+            self.answer(b"%x\r\n%b\r\n" % (len(half), half), {"Transfer-Encoding": "chunked"})
+        else:
+            packed = gzip.compress(data, compresslevel=0)
+            size = {"Content-Length": str(len(packed))}
+            self.answer(packed, size | {"Content-Encoding": "gzip"})
+
+    def answer(self, body: bytes, headers: dict[str, str]) -> None:
+        """Sends the body as it is, and closes the connection."""
+        self.protocol_version, self.close_connection = "HTTP/1.1", True
         self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2])
+        self.wfile.write(body)
 
     def translate_path(self, path: str) -> str:
         if path.startswith(("/engine/", "/glass/")):

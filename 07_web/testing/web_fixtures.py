@@ -67,6 +67,16 @@ def browser(browser_path) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def remembering(browser, browser_path) -> Iterator[Browser]:
+    """One that keeps a page which is left as it is, for the Back button; playwright's does not."""
+    without = ["--disable-back-forward-cache"]
+    kind = browser.browser_type
+    keeps = kind.launch(executable_path=browser_path, args=FLAGS, ignore_default_args=without)
+    yield keeps
+    keeps.close()
+
+
 @pytest.fixture
 def page(browser, talker_address) -> Iterator[Page]:
     """The page of a `Talker`."""

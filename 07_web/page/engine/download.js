@@ -3,6 +3,7 @@
 import { Trouble } from "./trouble.js";
 
 const STORE = "tiny-llm-weights";
+const BROKE_OFF = "The download of the model broke off: reload the page to try again.";
 
 // The bytes behind an address. onProgress(received, total): total is 0 where the server does not say.
 export async function download(address, onProgress) {
@@ -30,10 +31,12 @@ async function openStore() {
   }
 }
 
-// The newest alone: a model that was trained on has another address.
+// The newest of a folder alone: a model that was trained on has another address. Another site of
+// the same host keeps its own.
 async function keepOnly(store, address, response) {
+  const folder = (each) => new URL(".", new URL(each, location.href)).href;
   try {
-    for (const old of await store.keys()) await store.delete(old);
+    for (const old of await store.keys()) if (folder(old.url) === folder(address)) await store.delete(old);
     await store.put(address, response);
   } catch {
     // no room for it: it is downloaded again next time
@@ -48,17 +51,19 @@ async function asked(address) {
 }
 
 async function readAll(response, onProgress) {
-  const total = Number(response.headers.get("Content-Length") ?? 0);
+  const packed = response.headers.has("Content-Encoding"); // its length is that of what was sent
+  const total = packed ? 0 : Number(response.headers.get("Content-Length") ?? 0);
   const [chunks, reader] = [[], response.body.getReader()];
   let received = 0;
   for (;;) {
-    const { value, done } = await reader.read().catch(() => ({ done: true, broken: true }));
+    const { value, done, broken } = await reader.read().catch(() => ({ broken: true }));
+    if (broken) throw new Trouble(BROKE_OFF);
     if (done) break;
     chunks.push(value);
     received += value.length;
     onProgress(received, total);
   }
-  if (received < total) throw new Trouble("The download of the model broke off: reload the page to try again.");
+  if (received < total) throw new Trouble(BROKE_OFF);
   return joined(chunks, received);
 }
 

@@ -18,15 +18,19 @@ const LIMITS = {
   top_p: [1e-6, 1],
   repetition_penalty: [0.1, 10],
   max_new_bytes: [1, 1_000_000],
+  seed: [0, Number.MAX_SAFE_INTEGER], // beyond it JavaScript knows even numbers only
 };
+const WHOLE = ["top_k", "max_new_bytes", "seed"];
 
-// The defaults with what was chosen; a value out of range is refused.
+// The defaults with what was chosen; a value out of range, or half a number, is refused.
 export function settingsOf(chosen) {
   const settings = { ...DEFAULTS };
   for (const name of Object.keys(DEFAULTS)) if (name in chosen) settings[name] = chosen[name];
   for (const [name, [low, high]] of Object.entries(LIMITS)) {
     const value = settings[name];
+    if (name === "seed" && value === null) continue; // a new one each time
     if (!(low <= value && value <= high)) throw new Trouble(`${name} is ${value}; expected ${low} to ${high}.`);
+    if (WHOLE.includes(name) && !Number.isInteger(value)) throw new Trouble(`${name} is ${value}; expected a whole number.`);
   }
   return settings;
 }
@@ -40,16 +44,19 @@ export function nextToken(logits, settings, random, recent = []) {
 
 // The share of each id (V,), of which those that top-k and top-p leave out are 0.
 export function sharesOf(logits, { temperature, top_k, top_p }) {
-  const divided = Float64Array.from(logits, (logit) => logit / temperature);
+  const divided = new Float64Array(logits.length);
+  for (let id = 0; id < divided.length; id++) divided[id] = logits[id] / temperature;
   return sharedOut(keepTopP(keepTopK(divided, top_k), top_p));
 }
 
 function sharedOut(logits) {
   const largest = logits[indexOfLargest(logits)];
-  const exponents = logits.map((logit) => Math.exp(logit - largest));
-  const sum = exponents.reduce((total, each) => total + each, 0);
+  const shares = new Float64Array(logits.length);
+  let sum = 0;
+  for (let id = 0; id < shares.length; id++) sum += shares[id] = Math.exp(logits[id] - largest);
   if (!Number.isFinite(sum)) throw new Trouble("The model's scores are not numbers: its weights are broken.");
-  return exponents.map((each) => each / sum);
+  for (let id = 0; id < shares.length; id++) shares[id] /= sum;
+  return shares;
 }
 
 // The id at which the shares of all before it, and its own, have passed `chance`, 0 to below 1.
@@ -69,14 +76,22 @@ export function keepTopK(logits, k) {
   return 0 < k && k < logits.length ? keepLargest(logits, k) : logits;
 }
 
-// The id that crosses p is kept, so at least one always remains.
+// The id that crosses p is kept, so at least one always remains. Ids below half of (1 - p) / V sum to
+// less than p leaves over, whatever they are: only the others, a dozen of 256, have to be sorted.
 export function keepTopP(logits, p) {
   if (p >= 1) return logits;
-  const shares = sharedOut(logits).sort().reverse();
+  const shares = sharedOut(logits);
+  const least = (1 - p) / (2 * shares.length);
+  const likely = [];
+  for (let id = 0; id < shares.length; id++) if (shares[id] > least) likely.push(id);
+  likely.sort((one, other) => logits[other] - logits[one]);
+  const kept = new Float64Array(logits.length).fill(-Infinity);
   let sum = 0;
-  let kept = 0;
-  while (kept < shares.length && sum < p) sum += shares[kept++];
-  return keepLargest(logits, kept);
+  for (let n = 0; n < likely.length && sum < p; n++) {
+    kept[likely[n]] = logits[likely[n]];
+    sum += shares[likely[n]];
+  }
+  return kept;
 }
 
 // All but the `count` largest at minus infinity; of equal ones the first are kept.

@@ -44,15 +44,26 @@ function bpeTokenizer({ vocabulary, merges }) {
   };
 }
 
-// The ids of a word; of the merges that fit, the one learned first goes first, from left to right.
+// The ids of a word; of the merges that fit, the one learned first goes first, from left to right. Only
+// the neighbours of what was merged are looked up anew: a word may be a whole message.
 function merged(ids, ranks) {
+  const none = [ranks.size]; // later than any
+  const pairAt = (at) => ranks.get(`${ids[at]} ${ids[at + 1]}`) ?? none;
+  const waiting = ids.map((_, at) => pairAt(at)[0]);
   for (;;) {
-    const found = ids.slice(1).map((right, left) => ranks.get(`${ids[left]} ${right}`) ?? [Infinity]);
-    const first = found.reduce((least, [rank]) => Math.min(least, rank), Infinity);
-    if (first === Infinity) return ids;
-    const at = found.findIndex(([rank]) => rank === first);
-    ids = [...ids.slice(0, at), found[at][1], ...ids.slice(at + 2)];
+    const at = indexOfLeast(waiting);
+    if (at < 0 || waiting[at] === ranks.size) return ids;
+    ids.splice(at, 2, pairAt(at)[1]);
+    waiting.splice(at, 1);
+    waiting[at] = pairAt(at)[0];
+    if (at > 0) waiting[at - 1] = pairAt(at - 1)[0];
   }
+}
+
+function indexOfLeast(numbers) {
+  let least = numbers.length - 1;
+  for (let n = least; n >= 0; n--) if (numbers[n] <= numbers[least]) least = n; // of equal ones the first
+  return least;
 }
 
 const hexOf = (byte) => byte.toString(16).padStart(2, "0");

@@ -19,7 +19,8 @@
 //   inside      { ask(message), goOn(message, onText, signal)   the worker, see client.js and tasks.js
 //                 load(parts), parts()   another model in its place (then call redraw); the page's own
 //                 another(), past()      one more worker, with its own model; what snapshots.json says
-//                 set({ view?, byte?, layer?, head?, step?, changes? })   something else is chosen
+//                 set({ view?, byte?, layer?, head?, step?, changes? })   something else is chosen; or
+//                                        set((state) => ...): two clicks may come before one picture
 //                 settings(), said()     as the page has them: { temperature, ... }; { messages, reply }
 //                 forkTo(ids, at)        the reply is written on from these ids; forkTo(null): back
 //                 drawAgain(), redraw() }   draw is wanted again; with all read anew
@@ -29,12 +30,12 @@
 import { conversation, whenConversationChanges } from "../conversation.js";
 import { shownSettings } from "../settings.js";
 import { addressOf, stateOfAddress } from "./address.js";
-import { attentionView } from "./view_attention.js";
-import { bytesView } from "./view_bytes.js";
 import { Stopped, createGlass } from "./client.js";
 import { createFork } from "./fork.js";
-import { headView } from "./view_head.js";
 import { layOut } from "./layout.js";
+import { attentionView } from "./view_attention.js";
+import { bytesView } from "./view_bytes.js";
+import { headView } from "./view_head.js";
 import { lensView } from "./view_lens.js";
 import { memoryView } from "./view_memory.js";
 import { timeView } from "./view_time.js";
@@ -78,7 +79,7 @@ export function openable(newWorker, parts, dressed = ({ messages }) => messages,
   }
 
   function set(part) {
-    Object.assign(now.state, part);
+    Object.assign(now.state, typeof part === "function" ? part(now.state) : part);
     keepAddress(now.state);
     refresh();
   }

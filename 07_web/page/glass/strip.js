@@ -112,9 +112,10 @@ function nextLine({ cells, at }, direction) {
 // shading.arcs: [n, weight] for each byte that the chosen one looks back to.
 function drawArcs({ cells, at, shading }, svg, box) {
   const to = cells[at];
-  const { scrollWidth, scrollHeight } = box.firstChild;
-  svg.setAttribute("viewBox", `0 0 ${scrollWidth} ${scrollHeight}`);
-  svg.style.height = `${scrollHeight}px`;
+  const words = box.firstChild;
+  const height = words.offsetTop + words.offsetHeight;
+  svg.setAttribute("viewBox", `0 0 ${box.clientWidth} ${height}`); // one unit is one pixel, as in offsetLeft
+  svg.style.height = `${height}px`;
   const lines = (to && shading?.arcs) || [];
   svg.replaceChildren(...lines.filter(([n]) => cells[n] && n !== at).map(([n, weight]) => arc(cells[n], to, weight)));
 }

@@ -96,8 +96,8 @@ function sentenceOf({ now, weights }) {
   return `Layer ${layer + 1}, head ${head + 1}: byte ${at}, “${spoken(looked.tokens[at].text)}”, looks most at ${most.map(name).join(", ")}.`.replaceAll("at itself", "itself");
 }
 
-function shadingOf({ weights }) {
-  const heaviest = Array.from(weights.entries()).filter(([, weight]) => weight > FAINT);
+function shadingOf({ now, weights }) {
+  const heaviest = Array.from(weights.entries()).filter(([n, weight]) => n !== now.at && weight > FAINT);
   const arcs = heaviest.sort(([, one], [, other]) => other - one).slice(0, ARCS);
   return { kind: "look", strengths: Array.from(weights, (weight) => Math.sqrt(weight)), arcs };
 }

@@ -29,8 +29,8 @@ export const whatIfView = {
     const why = made("p", { className: "quiet" });
     const undo = made("button", { type: "button" }, "Undo the last");
     const memory = { now: null, plain: null };
-    const switched = (change) => inside.set({ changes: toggled(memory.now.changes, change) });
-    undo.onclick = () => inside.set({ changes: memory.now.changes.slice(0, -1) });
+    const switched = (change) => inside.set(({ changes }) => ({ changes: toggled(changes, change) }));
+    undo.onclick = () => inside.set(({ changes }) => ({ changes: changes.slice(0, -1) }));
     const table = comparison();
     const rewriting = createRewriting(inside, table.say);
     root.append(table.element, presets, why, parts, undo);
