@@ -43,14 +43,16 @@ def told_to_the_page(run: Path, inside: bool = False) -> dict[str, Any]:
     return {FOLDER: told, "curve": LossHistory(run).curve()}
 
 
-def give_snapshots(app: Flask, run: Path | None) -> dict[str, str]:
-    """Adds the addresses to the application; returns what `/healthz` tells of them, if anything.
+def give_snapshots(app: Flask, run: Path | None, offer: dict[str, Any]) -> dict[str, Any]:
+    """Adds the addresses to the application; returns the offer of weights with them in it.
 
     Args:
-        run: the folder that has them; None: there are none, or they are not given.
+        run: the folder that has them; None: there are none.
+        offer: what `/healthz` tells of the weights; where it is empty, none are given either.
     """
-    told = told_to_the_page(run) if run else None
-    files = {file.name: file for file in list_snapshots(run)} if run else {}
+    given = run if offer else None
+    told = told_to_the_page(given) if given else None
+    files = {file.name: file for file in list_snapshots(given)} if given else {}
 
     @app.get(f"/{TOLD}")
     def snapshots() -> Response:
@@ -64,4 +66,4 @@ def give_snapshots(app: Flask, run: Path | None) -> dict[str, str]:
             raise BadRequest(404, FOLDER, "there is none of this name")
         return send_file(files[name], mimetype="application/octet-stream")
 
-    return {FOLDER: TOLD} if told else {}
+    return {"in_browser": offer["in_browser"] | {FOLDER: TOLD}} if told else offer

@@ -79,8 +79,7 @@ def create_app(
         defaults: sampling settings where a request names none.
         pick: which of several candidates is sent where a request names no rule.
         facts: what the page may tell about the model.
-        weights: what browsers that want to answer by themselves are given; None refuses.
-        snapshots: the run whose snapshots they are given too.
+        weights, snapshots: of a model for browsers, and of its run's past; None refuses.
         allow_origin: other sites whose pages may chat, such as https://example.org.
         bound_to, allowed_host: under which names it may be asked; see `guard_names`.
         behind_proxy: believe X-Forwarded-* headers; without a proxy anybody could write them.
@@ -89,10 +88,7 @@ def create_app(
     defaults = limits.shortened(defaults or SamplingSettings())
     app = bare_app(limits, behind_proxy)
     slots, picks = app.extensions["slots"], {**PICKS, SERVERS_OWN: pick}
-    offer = give_weights(app, weights)
-    past = give_snapshots(app, snapshots if offer else None)
-    if past:
-        offer["in_browser"] |= past
+    offer = give_snapshots(app, snapshots, give_weights(app, weights))
 
     @app.get("/")
     def page() -> Response:
