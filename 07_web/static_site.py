@@ -34,6 +34,7 @@ from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_folder, user_path
 from shared.model.packing import Dtype, pack_weights
+from shared.model.transformer import Transformer
 from shared.model.weights import load_weights
 from shared.text.drills import SHOW_WORKING
 from shared.training.card import CARD_FILE
@@ -99,32 +100,36 @@ def make_site(
         published = Path(checked) / "published"
         given = snapshots is not False and adapter is None and bool(list_snapshots(run))
         publish(run, published, data_folder, adapter, given)
-        model = load_weights(published)
-        tokenizer = tokenizer_of(published)
+        model, tokenizer = load_weights(published), tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
         facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
-        inside = snapshots and given
-        small = place / "small"
-        pack_weights(small, model, tokenizer, "int8")
-        (place / ONE_FILE).write_text(
-            one_file(small.read_bytes(), facts, published / CARD_FILE, run if inside else None),
-            encoding="utf-8",
-        )
-        pack_weights(small, model, tokenizer, dtype)
-        weights = (
-            f"weights-{zlib.crc32(small.read_bytes()):08x}.tllm"  # another model, another name
-        )
-        small.rename(place / weights)
-        for name, file in site_files().items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).write_bytes(file.read_bytes())
-        (place / CARD_FILE).write_bytes((published / CARD_FILE).read_bytes())
-        facts |= {"weights": weights, "wasm": KERNELS}
+        card, past = published / CARD_FILE, run if snapshots and given else None
+        small = packed(place, model, tokenizer, "int8").read_bytes()
+        (place / ONE_FILE).write_text(one_file(small, facts, card, past), encoding="utf-8")
+        weights = packed(place, model, tokenizer, dtype)
+        name = f"weights-{zlib.crc32(weights.read_bytes()):08x}.tllm"  # another model, another name
+        weights.rename(place / name)
+        copy_page(place, card)
+        facts |= {"weights": name, "wasm": KERNELS}
         if given:
             shutil.copytree(published / FOLDER, place / FOLDER)
             (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
             facts |= {FOLDER: TOLD}
         (place / START).write_text(start_page(facts), encoding="utf-8")
+
+
+def packed(place: Path, model: Transformer, tokenizer: dict[str, Any], dtype: Dtype) -> Path:
+    """The weights as a file for browsers, under a name for now."""
+    pack_weights(place / "packed", model, tokenizer, dtype)
+    return place / "packed"
+
+
+def copy_page(place: Path, card: Path) -> None:
+    """Puts all that the page asks for beside it, and the card."""
+    for name, file in site_files().items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(file.read_bytes())
+    (place / CARD_FILE).write_bytes(card.read_bytes())
 
 
 def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
