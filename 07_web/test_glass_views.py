@@ -229,15 +229,17 @@ def test_what_is_switched_off_changes_reply_and_bits_until_it_is_undone(begin, r
     page.get_by_role("button", name="Head 3 of layer 2 off").click()
     button(page, "No positions").click()
     assert "off=head.2.3,positions" in page.url
-    expect(page.locator(".changed")).to_contain_text("Switched off: head.2.3, positions.")
+    expect(page.locator(".changed")).to_contain_text("Switched off: head 3 of layer 2, positions.")
     expect(before).to_contain_text(f"all of the text: {mean:.2f}")
     reply = re.match(r"this reply: [\d.]+", before.inner_text())[0]
     expect(after).to_have_text(re.compile(rf"^(?!{reply} )this reply: [\d.]+ bits"))
     replies = page.locator(".compared blockquote")
     expect(replies.first).not_to_be_empty()
     expect(replies.last).not_to_be_empty()
+    expect(replies.last).to_have_attribute("aria-busy", "false")
+    assert replies.last.inner_text() != replies.first.inner_text()
     button(page, "Undo the last").click()
-    expect(page.locator(".changed")).to_contain_text("Switched off: head.2.3.")
+    expect(page.locator(".changed")).to_contain_text("Switched off: head 3 of layer 2.")
     begin("view=attention&byte=25&layer=2&head=3&off=head.2.3")
     expect(page.locator(".changed")).to_be_visible()
     button(page, "Undo all").click()
@@ -275,6 +277,10 @@ def test_every_view_fits_a_phone_and_names_its_controls(begin, scheme):
             page.get_by_role("tab", name=title).click()
             expect(page.get_by_role("tabpanel", name=title)).to_be_visible()
             expect(page.locator(".sentence")).not_to_be_empty()
+            page.evaluate(
+                "document.querySelectorAll('.view:not([hidden]) details')"
+                ".forEach((each) => (each.open = true))"
+            )
             assert page.evaluate(
                 "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)"
                 "(document.getElementById('glass'))"

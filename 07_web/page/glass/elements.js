@@ -34,7 +34,7 @@ export function tableOf(caption, headings, rows) {
 // Something folded away, which costs nothing until somebody unfolds it: build() makes what is inside.
 // `redraw` builds it anew if it is open.
 export function foldedAway(title, build) {
-  const inside = made("div", { className: "unfolded" });
+  const inside = made("div", { className: "unfolded", tabIndex: 0, role: "group", ariaLabel: title });
   const details = made("details", {}, made("summary", {}, title), inside);
   const redraw = () => inside.replaceChildren(...(details.open ? [build()] : []));
   details.addEventListener("toggle", redraw);
@@ -49,4 +49,7 @@ export function figure(number) {
   return number.toFixed(digits).replace("-", "−");
 }
 
-export const percent = (share) => (share >= 0.0995 ? `${Math.round(100 * share)} %` : `${(100 * share).toFixed(1)} %`);
+export function percent(share) {
+  if (share < 0.0005) return "< 0.1 %";
+  return share >= 0.0995 ? `${Math.round(100 * share)} %` : `${(100 * share).toFixed(1)} %`;
+}

@@ -3,7 +3,6 @@
 
 import { conversation } from "../conversation.js";
 import { byId } from "../settings.js";
-import { wordOf } from "./address.js";
 import { made } from "./elements.js";
 import { createStrip } from "./strip.js";
 
@@ -109,9 +108,15 @@ function steps(box) {
   return made("div", { className: "steps" }, step("ArrowLeft", "‹", "One byte back"), step("ArrowRight", "›", "One byte on"));
 }
 
+function changeInWords({ off, layer, head }) {
+  if (layer === undefined) return off;
+  const part = off === "head" ? `head ${head + 1}` : off === "layer" ? "all" : off;
+  return `${part} of layer ${layer + 1}`;
+}
+
 function tellChanges(line, changes, undo) {
   line.hidden = !changes.length;
-  const words = changes.map(wordOf).join(", ");
+  const words = changes.map(changeInWords).join(", ");
   if (line.dataset.words === words) return; // a new button would lose the focus
   line.dataset.words = words;
   line.replaceChildren(`Switched off: ${words}. `, made("button", { type: "button", onclick: undo }, "Undo all"));

@@ -4,7 +4,7 @@
 const LONGEST = 100; // bytes of each
 const SETTINGS = { temperature: 0, max_new_bytes: LONGEST };
 
-// inside: see panel.js. say("before" | "after", text): shows a reply as it grows.
+// inside: see panel.js. say("before" | "after", text, growing): shows a reply.
 export function createRewriting(inside, say) {
   const known = new Map(); // of this conversation: changes -> the whole reply
   let [of, wanted, running] = ["", null, null];
@@ -21,30 +21,29 @@ export function createRewriting(inside, say) {
     both(changes, running.signal).catch((error) => {
       if (running.signal.aborted) return;
       wanted = null; // the next picture tries anew
-      say("after", error.message);
+      say("after", error.message, false);
     });
   }
 
   async function both(changes, signal) {
     await one("before", [], signal);
     if (changes.length) await one("after", changes, signal);
-    else say("after", "");
+    else say("after", "", false);
   }
 
   async function one(place, changes, signal) {
     const key = JSON.stringify(changes);
     let text = known.get(key) ?? "";
-    say(place, text);
+    say(place, text, !known.has(key));
     if (known.has(key)) return;
     const asked = { messages: inside.said().messages, begun: [], settings: SETTINGS, changes };
-    const show = () => signal.aborted || say(place, text);
     await inside.goOn(asked, (piece) => {
       text += piece;
-      show();
+      if (!signal.aborted) say(place, text, true);
     }, signal);
     if (signal.aborted) return;
-    known.set(key, text);
-    if (!text) say(place, "(It says nothing.)");
+    known.set(key, text || "(It says nothing.)");
+    say(place, known.get(key), false);
   }
 
   return { write };

@@ -33,7 +33,8 @@ export const whatIfView = {
     undo.onclick = () => inside.set(({ changes }) => ({ changes: changes.slice(0, -1) }));
     const table = comparison();
     const rewriting = createRewriting(inside, table.say);
-    root.append(table.element, presets, why, parts, undo);
+    const how = made("p", { className: "quiet" }, "Both replies are written anew, with the likeliest byte each time: no dice. The bits are those of the conversation above.");
+    root.append(table.element, how, presets, why, parts, undo);
     return async (now) => {
       memory.now = now;
       if (!toggles.length) toggles.push(...presetsOf(presets, now.looked, switched), ...switchesOf(parts, now.looked, switched));
@@ -116,7 +117,7 @@ function comparison() {
   };
   return {
     element: made("div", { className: "compared" }, column("before", "As it is"), column("after", "Changed")),
-    say: (name, text) => (replies[name].textContent = text),
+    say: (name, text, growing) => Object.assign(replies[name], { textContent: text, ariaBusy: String(growing) }),
     bits(plain, changed, any) {
       show(bits.before, plain);
       if (any) show(bits.after, changed);
