@@ -95,36 +95,42 @@ def make_site(
             missing or another model's; the model is a mixture of experts, or its tokenizer is
             one that the page does not know.
     """
+    given = snapshots is not False and adapter is None and bool(list_snapshots(run))
     with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
         published = Path(checked) / "published"
-        given = snapshots is not False and adapter is None and bool(list_snapshots(run))
         publish(run, published, data_folder, adapter, given)
         model = load_weights(published)
         tokenizer = tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
         facts = answers(model.count_parameters(), facts_of(model, find_checkpoint(run)))
-        inside = snapshots and given
-        small = place / "small"
-        pack_weights(small, model, tokenizer, "int8")
-        (place / ONE_FILE).write_text(
-            one_file(small.read_bytes(), facts, published / CARD_FILE, run if inside else None),
-            encoding="utf-8",
-        )
-        pack_weights(small, model, tokenizer, dtype)
-        weights = (
-            f"weights-{zlib.crc32(small.read_bytes()):08x}.tllm"  # another model, another name
-        )
-        small.rename(place / weights)
-        for name, file in site_files().items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).write_bytes(file.read_bytes())
-        (place / CARD_FILE).write_bytes((published / CARD_FILE).read_bytes())
-        facts |= {"weights": weights, "wasm": KERNELS}
+        packed = place / "packed"
+        pack_weights(packed, model, tokenizer, "int8")
+        past = run if snapshots and given else None
+        page = one_file(packed.read_bytes(), facts, published / CARD_FILE, past)
+        (place / ONE_FILE).write_text(page, encoding="utf-8")
+        pack_weights(packed, model, tokenizer, dtype)
+        named = f"weights-{zlib.crc32(packed.read_bytes()):08x}.tllm"  # another model, another
+        packed.rename(place / named)
+        facts |= {"weights": named, "wasm": KERNELS}
         if given:
-            shutil.copytree(published / FOLDER, place / FOLDER)
-            (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
-            facts |= {FOLDER: TOLD}
-        (place / START).write_text(start_page(facts), encoding="utf-8")
+            facts |= add_snapshots(run, published, place)
+        add_page(place, facts, published / CARD_FILE)
+
+
+def add_page(place: Path, facts: dict[str, Any], card: Path) -> None:
+    """Puts the page, all that it asks for, and the card into the site."""
+    for name, file in site_files().items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(file.read_bytes())
+    (place / CARD_FILE).write_bytes(card.read_bytes())
+    (place / START).write_text(start_page(facts), encoding="utf-8")
+
+
+def add_snapshots(run: Path, published: Path, place: Path) -> dict[str, str]:
+    """Puts them into the site; returns what the page's `healthz` tells of them."""
+    shutil.copytree(published / FOLDER, place / FOLDER)
+    (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
+    return {FOLDER: TOLD}
 
 
 def answers(parameters: int, facts: dict[str, Any]) -> dict[str, Any]:
