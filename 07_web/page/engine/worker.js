@@ -125,7 +125,7 @@ function stop({ number }) {
   glass.end(number);
 }
 
-const glass = createGlassTasks(withRoom, pauses, postMessage);
+const glass = createGlassTasks(withRoom, pauses, nextTask, postMessage);
 const tasks = { load, ask, stop, "go on": goOn, ...glass.tasks };
 
 onmessage = async ({ data }) => {

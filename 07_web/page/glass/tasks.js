@@ -13,8 +13,8 @@
 //              { number, stopped: true }            somebody said stop, or a newer look came first
 //              { number, trouble }                  one sentence
 
-// open: () -> Promise of { reading }. pauses: see worker.js. post: sends a message to the page.
-export function createGlassTasks(open, pauses, post) {
+// open: () -> Promise of { reading }. pauses, nextTask: see worker.js. post: sends a message to the page.
+export function createGlassTasks(open, pauses, nextTask, post) {
   let [era, looking, queue] = [0, 0, Promise.resolve()]; // an answer is of no use in a later era
 
   function inTurn(work) {
@@ -22,6 +22,7 @@ export function createGlassTasks(open, pauses, post) {
       const mine = era;
       const over = () => era !== mine;
       const turn = queue.then(async () => {
+        await nextTask(); // a newer look may wait already
         const { reading } = over() ? {} : await open();
         const answer = over() ? null : await work(reading, message, pauses(over));
         post({ number: message.number, ...(answer ?? { stopped: true }) });
