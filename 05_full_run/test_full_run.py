@@ -180,7 +180,7 @@ def test_both_losses_fall(config_file, folders):
     assert validated[-1] < 0.8 * validated[0]
 
 
-@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
+@pytest.mark.parametrize("dropout", [pytest.param("0.0", marks=pytest.mark.slow), "0.2"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     dropout, config_file, folders, tmp_path, monkeypatch
 ):
@@ -257,6 +257,7 @@ def test_resuming_a_finished_run_does_nothing(config_file, folders, capsys):
     assert (folders / "tiny" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_card_of_an_earlier_run_ends_no_later_one(config_file, folders):
     """Its checkpoints are gone and its card is left; the new run is stopped after a step."""
     full_run.main(["--config", str(config_file)])
@@ -270,6 +271,7 @@ def test_a_card_of_an_earlier_run_ends_no_later_one(config_file, folders):
     assert "| trained | 24 steps" in (folders / "tiny" / "card.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_budget_may_change_until_the_learning_rate_falls(config_file, folders, capsys):
     """Stable-decay is flat up to step 12 of 24: a run stopped there goes on for 80 steps."""
     command = ["--config", str(config_file), "--train.evaluations", "24"]
@@ -287,6 +289,7 @@ def test_a_budget_may_change_until_the_learning_rate_falls(config_file, folders,
     assert len(factors) == 6 and factors[2] == 1 > factors[-1]
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_card_was_written_gets_one(config_file, folders):
     full_run.main(["--config", str(config_file)])
     weights = list_checkpoints(folders / "tiny" / "checkpoints")[-1] / "model.safetensors"

@@ -157,7 +157,7 @@ def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.
     )
 
 
-@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
+@pytest.mark.parametrize("most", [2_000, pytest.param(60_000, marks=pytest.mark.slow), 150_000])
 def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
     most, finished, config_file, tmp_path
 ):

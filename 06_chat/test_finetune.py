@@ -42,7 +42,7 @@ STAGES = {
 }
 
 
-LONG = ("sft", "dpo")
+LONG = ("sft", "dpo", "practice")
 
 
 @pytest.fixture(scope="module")

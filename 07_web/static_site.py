@@ -96,9 +96,9 @@ def make_site(
             missing or another model's; the model is a mixture of experts, or its tokenizer is
             one that the page does not know.
     """
-    given = snapshots is not False and adapter is None and bool(list_snapshots(run))
     with tempfile.TemporaryDirectory() as checked, atomic_folder(out) as place:
         published = Path(checked) / "published"
+        given = snapshots is not False and adapter is None and bool(list_snapshots(run))
         publish(run, published, data_folder, adapter, given)
         model, tokenizer = load_weights(published), tokenizer_of(published)
         refuse_what_no_browser_runs(model.config.moe.n_experts, tokenizer)
@@ -112,24 +112,10 @@ def make_site(
         copy_page(place, card)
         facts |= {"weights": name, "wasm": KERNELS}
         if given:
-            facts |= add_snapshots(run, published, place)
-        add_page(place, facts, published / CARD_FILE)
-
-
-def add_page(place: Path, facts: dict[str, Any], card: Path) -> None:
-    """Puts the page, all that it asks for, and the card into the site."""
-    for name, file in site_files().items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(file.read_bytes())
-    (place / CARD_FILE).write_bytes(card.read_bytes())
-    (place / START).write_text(start_page(facts), encoding="utf-8")
-
-
-def add_snapshots(run: Path, published: Path, place: Path) -> dict[str, str]:
-    """Puts them into the site; returns what the page's `healthz` tells of them."""
-    shutil.copytree(published / FOLDER, place / FOLDER)
-    (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
-    return {FOLDER: TOLD}
+            shutil.copytree(published / FOLDER, place / FOLDER)
+            (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
+            facts |= {FOLDER: TOLD}
+        (place / START).write_text(start_page(facts), encoding="utf-8")
 
 
 def packed(place: Path, model: Transformer, tokenizer: dict[str, Any], dtype: Dtype) -> Path:

@@ -175,6 +175,7 @@ def test_the_meter_tells_what_fills_the_context_and_what_is_forgotten(page):
     expect(panel.locator("li").first).to_have_text(f"you: {QUESTION}")
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_come_is_told_and_can_be_tried_again(browser, site_with_a_past):
     host = files_served(site_with_a_past)
     with host as address, opened(browser, f"{address}/index.html", allowed="net::ERR") as page:

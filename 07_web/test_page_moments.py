@@ -55,6 +55,7 @@ def test_a_very_long_word_does_not_widen_the_page(browser, tokenizer):
         assert fits(page)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_leaves_the_text_and_offers_a_retry(browser, endless):
     limits = ["--limits.max_new_bytes", "900000"]
     with running(endless, *limits) as (process, address):
@@ -140,6 +141,7 @@ def test_a_reload_keeps_the_conversation_and_clear_forgets_it(browser, tokenizer
         assert sent[-1] == [{"role": "user", "content": "three"}]
 
 
+@pytest.mark.slow
 def test_strange_things_in_storage_do_not_stop_the_page(browser, tokenizer):
     with talking(browser, tokenizer, " fine") as page:
         for kept in ("{", "5", '{"a": 1}', "[null]", '[{"role": "root", "content": 1}]', '["x"]'):

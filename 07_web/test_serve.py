@@ -45,6 +45,7 @@ def test_sigterm_finishes_the_reply_in_flight_takes_no_new_one_and_exits_0(endle
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_reply_longer_than_the_grace_is_ended_and_the_exit_is_0(endless):
     more = ["--limits.max_new_bytes", "900000", "--grace-seconds", "0.1"]
     with running(endless, *more) as (process, address):

@@ -83,6 +83,7 @@ def test_clear_in_one_tab_ends_the_reply_in_the_other(context, addresses):
         assert kept(one) == []
 
 
+@pytest.mark.slow
 def test_two_sites_on_one_host_are_two_conversations(context, addresses, site):
     other = site.parent / "other"
     other.symlink_to(site)
@@ -146,6 +147,7 @@ def back(page: Page) -> None:
     wait_until(lambda: page.evaluate("window.same"))
 
 
+@pytest.mark.slow
 def test_the_back_button_brings_a_page_back_with_what_was_said_meanwhile(remembering, addresses):
     with remembering.new_context() as context:
         context.add_init_script(SLOW + DEAF)

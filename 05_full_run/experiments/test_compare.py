@@ -93,6 +93,7 @@ def test_a_comparison_trains_all_reports_and_a_second_call_changes_nothing(
     assert trained == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_between_runs_and_the_same_command_goes_on(
     config_file, trained, tmp_path, monkeypatch, capsys
 ):
@@ -117,6 +118,7 @@ def test_ctrl_c_ends_between_runs_and_the_same_command_goes_on(
     assert rows_in(out)[0] == first and len(rows_in(out)) == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
     """In a real process, as Ctrl-C in the middle of a long run."""
     out, variant = tmp_path / "out", name_variants([str(config_file)], [("", {})])
@@ -130,6 +132,7 @@ def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
     assert "with --resume" in (job.folder / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_variant_that_fails_is_reported_and_the_others_still_train(config_file, tmp_path, capsys):
     out = tmp_path / "out"
     lost = tmp_path / "nowhere" / "lost.txt"
@@ -300,6 +303,7 @@ def test_a_card_without_the_checkpoint_that_it_tells_of_is_no_finished_run(tmp_p
     assert job.finished
 
 
+@pytest.mark.slow
 def test_finished_runs_join_a_table_under_the_name_above_their_seeds(config_file, tmp_path, capsys):
     folders = [str(tmp_path / "mine" / f"seed-{seed}") for seed in (3, 4)]
     for seed, folder in enumerate(folders, start=3):

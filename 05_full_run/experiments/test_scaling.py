@@ -116,6 +116,7 @@ def test_a_best_size_outside_of_the_measured_ones_is_called_so(points_file, tmp_
     assert "careful: parameters lie outside of those measured" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_trains_the_sizes_itself_through_a_comparison(tmp_path, monkeypatch, capsys):
     """What was trained is stood in for by a law, the rest is real."""
     out, done = tmp_path / "out", []
