@@ -112,19 +112,20 @@ def tell_run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--run", required=True, help="a finished run's folder, or a checkpoint's")
     parser.add_argument("--text", required=True, help="what the model reads")
-    parser.add_argument("--layer", type=int, default=0, help="counted from 0")
-    parser.add_argument("--head", type=int, default=0, help="counted from 0")
+    parser.add_argument("--layer", type=int, default=1, help="counted from 1")
+    parser.add_argument("--head", type=int, default=1, help="counted from 1")
     options = parser.parse_args(arguments)
     checkpoint = newest_checkpoint(user_path(options.run))
     model = load_weights(checkpoint).eval()
     tokenizer = load_tokenizer(checkpoint / "tokenizer.json")
     ids = tokenizer.encode(options.text).tolist()
     check(model, ids, options.layer, options.head)
-    inside = look_inside(model, ids, options.layer)
+    layer, head = options.layer - 1, options.head - 1
+    inside = look_inside(model, ids, layer)
     letters = [letter_of(tokenizer, id) for id in ids]
     print(f"{options.text!r} is T = {len(ids)} ids, read by {checkpoint}\n")
-    tell_head(inside, model, letters, options.layer, options.head)
-    tell_map(inside.tensors["weights"][options.head], letters)
+    tell_head(inside, model, letters, layer, head)
+    tell_map(inside.tensors["weights"][head], letters)
     tell_lens(inside, model, tokenizer)
 
 
@@ -149,8 +150,8 @@ def check(model: Transformer, ids: list[int], layer: int, head: int) -> None:
     """
     sizes = model.config
     for name, given, end in (("layer", layer, sizes.n_layers), ("head", head, sizes.n_heads)):
-        if not 0 <= given < end:
-            raise UserError(f"--{name} is {given}; this model has 0 to {end - 1}")
+        if not 1 <= given <= end:
+            raise UserError(f"--{name} is {given}; this model has 1 to {end}")
     if not 1 <= len(ids) <= sizes.context_length:
         raise UserError(f"--text is {len(ids)} ids; expected 1 to {sizes.context_length}")
 
@@ -165,7 +166,7 @@ def tell_head(
     inside: Inside, model: Transformer, letters: list[str], layer: int, head: int
 ) -> None:
     """The stages of one head, for the last position."""
-    print(f"ONE HEAD of a trained model: layer {layer}, head {head}, at the last, {letters[-1]!r}")
+    print(f"ONE HEAD of a trained model: layer {layer + 1}, head {head + 1}, at the last, {letters[-1]!r}")
     kept = {name: tensor[-1] for name, tensor in inside.tensors.items() if tensor.dim() == 2}
     own = {name: tensor[head] for name, tensor in inside.tensors.items() if tensor.dim() == 3}
     tell("input", "(C,)", kept["input"])
@@ -207,8 +208,8 @@ def tell_map(weights: Tensor, letters: list[str]) -> None:
 def tell_lens(inside: Inside, model: Transformer, tokenizer: Tokenizer) -> None:
     """What each layer would say comes next."""
     print("\nTHE LENS: what would come next, if the head read the stream already here")
-    for layer, stream in enumerate(inside.streams, start=-1):
+    for layer, stream in enumerate(inside.streams):
         most = lens(model, stream[-1]).topk(SHOWN)
         pairs = zip(most.indices.tolist(), most.values.tolist(), strict=True)
         said = "  ".join(f"{letter_of(tokenizer, id)!r} {share:.2f}" for id, share in pairs)
-        print(f"  {'embedding' if layer < 0 else f'layer {layer}':10} {said}")
+        print(f"  {f'layer {layer}' if layer else 'embedding':10} {said}")

@@ -54,7 +54,7 @@ def test_the_script_prints_them_for_a_run(tmp_path, random_model, tokenizer, cap
         model.embedding.weight.data *= scale
         save_weights(model, folder)
         tokenizer.save(folder / "tokenizer.json")
-    inside_a_run.tell_run(["--run", str(tmp_path), "--text", "the cat sat", "--head", "3"])
+    inside_a_run.tell_run(["--run", str(tmp_path), "--text", "the cat sat", "--head", "4"])
     printed = capsys.readouterr().out
     kept = inside_a_run.look_inside(model, IDS, 0).tensors
     for line, numbers in {
@@ -66,14 +66,15 @@ def test_the_script_prints_them_for_a_run(tmp_path, random_model, tokenizer, cap
     }.items():
         shown = " ".join(f"{number:7.3f}" for number in numbers[:5].tolist())
         assert f"{line:54}     {shown}"[:54] in printed and shown in printed
-    assert "THE MAP" in printed and "layer 1 " in printed
+    assert "layer 1, head 4, at" in printed
+    assert "THE MAP" in printed and "layer 2 " in printed
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--layer", "2"], "--layer is 2; this model has 0 to 1"),
-        (["--head", "-1"], "--head is -1; this model has 0 to 3"),
+        (["--layer", "3"], "--layer is 3; this model has 1 to 2"),
+        (["--head", "0"], "--head is 0; this model has 1 to 4"),
         (["--text", "x" * 33], "--text is 33 ids; expected 1 to 32"),
         (["--run", "nowhere"], "no trained model in nowhere: train one first"),
     ],
