@@ -166,7 +166,8 @@ def tell_head(
     inside: Inside, model: Transformer, letters: list[str], layer: int, head: int
 ) -> None:
     """The stages of one head, for the last position."""
-    print(f"ONE HEAD of a trained model: layer {layer + 1}, head {head + 1}, at the last, {letters[-1]!r}")
+    which = f"layer {layer + 1}, head {head + 1}"
+    print(f"ONE HEAD of a trained model: {which}, at the last, {letters[-1]!r}")
     kept = {name: tensor[-1] for name, tensor in inside.tensors.items() if tensor.dim() == 2}
     own = {name: tensor[head] for name, tensor in inside.tensors.items() if tensor.dim() == 3}
     tell("input", "(C,)", kept["input"])
