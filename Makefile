@@ -56,7 +56,7 @@ check: setup
 	@$(PY) 01_env/course/learn.py --check $(STEP)
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
 	$(PY) -m pytest -m slow

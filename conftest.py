@@ -21,6 +21,11 @@ from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
 
+# Beside each other, tests have a core each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 # Scripts that tests start write their token files here, not into the repository.
 os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
 
