@@ -2,11 +2,13 @@
 
 python 06_chat/finetune.py --stage sft --from 05_full_run/runs/quick
 python 06_chat/finetune.py --stage sft --from RUN --data messages:chats.jsonl --lora 8
+python 06_chat/finetune.py --stage sft --from RUN --data drills=0.9 --data messages:chats.jsonl=0.1
 python 06_chat/finetune.py --stage dpo --from RUN-sft
 python 06_chat/finetune.py --stage practice --from RUN-sft --skill adding --resume
 """
 
 import json
+import math
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -37,6 +39,7 @@ REMEMBERED = (
     "loss",
     "beta",
     "skill",
+    "others",
     "samples",
     "only_passed",
     "text",
@@ -78,12 +81,13 @@ def command_line() -> ArgumentParser:
     stages = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
     add("--stage", choices=STAGES, required=True, help=stages)
     add("--from", dest="base", default=str(QUICK_RUN), metavar="RUN", help="run or checkpoint")
-    add("--data", action="append", metavar="SPEC", help="sft: what to learn, as in full_run.py")
+    add("--data", action="append", metavar="SPEC[=SHARE]", help="sft: what to learn, and how much")
     add("--pairs", metavar="FILE", help="dpo: pairs by hand; none: preferences.txt")
     add("--questions", type=int, default=400, help="dpo: questions for pairs of its own; 0: none")
     add("--loss", choices=("dpo", "orpo"), default="dpo", help="of pairs")
     add("--beta", type=float, default=0.1, help="dpo: how near it stays to what it was")
     add("--skill", action="append", choices=SKILLS, help="dpo, practice: of these; none: of all")
+    add("--others", type=float, default=0.25, help="practice: share of questions of other skills")
     add("--samples", type=int, default=16, help="practice: replies to each question")
     add("--only-passed", action="store_true", help="practice: what was wrong is left alone")
     add("--text", type=float, default=0.2, help="of the base's, not to forget it: share, weight")
@@ -110,13 +114,32 @@ def stage_options(options: Namespace, base: Path) -> StageOptions:
         raise UserError(f"--data belongs to --stage sft; {options.stage} makes its own questions")
     if not 0 <= options.text < 1:
         raise UserError(f"--text is {options.text}; expected a share from 0 to below 1")
+    if not 0 <= options.others < 1:
+        raise UserError(f"--others is {options.others}; expected a share from 0 to below 1")
     if options.lora < 0 or options.questions < 0:
         raise UserError("--lora and --questions must be 0 or more")
     if options.lora_layers != "all" and not options.lora:
         raise UserError("--lora-layers belongs to --lora RANK: name the rank, too")
     known = {name: value for name, value in vars(options).items() if name in StageOptions._fields}
-    lists = {"data": tuple(options.data or ()), "skill": tuple(options.skill or SKILLS)}
+    data = tuple(parted(each) for each in options.data or ())
+    lists = {"data": data, "skill": tuple(options.skill or SKILLS)}
     return StageOptions(**(known | lists | {"base": base}))
+
+
+def parted(asked: str) -> tuple[str, float]:
+    """`drills=0.9` -> its source and its share; without a share: 1.
+
+    Raises:
+        UserError: the share is not above 0.
+    """
+    spec, _, share = asked.rpartition("=")
+    try:
+        weight = float(share)
+    except ValueError:
+        return asked, 1.0  # no "=", or that of a file's name
+    if not (spec and 0 < weight < math.inf):
+        raise UserError(f"--data {asked}: the share {share!r} must be a number above 0")
+    return spec, weight
 
 
 def beside(base: Path, stage: str) -> Path:
@@ -139,9 +162,9 @@ def remember(stage: StageOptions, folder: Path) -> None:
     if list_checkpoints(folder / "checkpoints") and file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         changes = [
-            f"{name} was {before.get(name)!r} and is now {asked[name]!r}"
+            f"{name} was {before[name]!r} and is now {asked[name]!r}"
             for name in asked
-            if before.get(name) != asked[name]
+            if before.get(name, asked[name]) != asked[name]
         ]
         if changes:
             raise UserError(

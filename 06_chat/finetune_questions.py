@@ -9,7 +9,7 @@ from shared.chat.attempts import sample_groups
 from shared.chat.pairs import Pair, own_pairs, read_pairs
 from shared.chat.sampling import SamplingSettings
 from shared.files import atomic_file
-from shared.text.drills import make_exercise
+from shared.text.drills import SKILLS, make_exercise
 from shared.text.exercise import Exercise
 from shared.text.transcript import Message
 from shared.training.run import Run
@@ -21,9 +21,15 @@ AT_ONCE = 16  # questions
 WORKING_SHARE = 0.9
 
 
-def asked(skills: Sequence[str], rng: random.Random) -> Exercise:
-    """An exercise of one of the skills, about operands that training may have."""
-    skill = skills[int(rng.random() * len(skills))]
+def asked(skills: Sequence[str], others: float, rng: random.Random) -> Exercise:
+    """An exercise of one of the skills, about operands that training may have.
+
+    Args:
+        others: the share of exercises that are of any other skill, if there is one.
+    """
+    rest = [skill for skill in SKILLS if skill not in skills]
+    among = rest if rest and rng.random() < others else skills
+    skill = among[int(rng.random() * len(among))]
     working, random_letters = rng.random() < WORKING_SHARE, rng.random() < 0.3
     wishes = {"held_out": False, "working": working, "random_letters": random_letters}
     return make_exercise(skill, rng, **wishes)
@@ -62,7 +68,7 @@ def pairs_of(
 def sampled_pairs(run: Run, skills: Sequence[str], questions: int) -> list[Pair]:
     """Of a question's replies one that the verifier takes, and one that it does not."""
     rng = random.Random(run.config.seed)
-    exercises = [asked(skills, rng) for _ in range(questions)]
+    exercises = [asked(skills, 0.0, rng) for _ in range(questions)]
     settings = SamplingSettings(1.0, 0, 1.0, 1.0, 120, run.config.seed)
     groups = []
     for first in range(0, questions, AT_ONCE):

@@ -62,12 +62,14 @@ class StageOptions(NamedTuple):
 
     stage: str
     base: Path
-    data: tuple[str, ...]
+    data: tuple[tuple[str, float], ...]
+    """sources, and their shares relative to each other"""
     pairs: str | None
     questions: int
     loss: str
     beta: float
     skill: tuple[str, ...]
+    others: float
     samples: int
     only_passed: bool
     text: float
@@ -109,9 +111,10 @@ def sources_of(options: StageOptions) -> list[Source]:
     practice to forget less of it.
     """
     base = base_text(options.base)
-    shares = dict.fromkeys(options.data, 1 / len(options.data)) if options.data else MIX
+    shares = dict(options.data) or MIX
     text = options.text if base and options.stage == "sft" else 0.0
-    own = [Source(spec, (1 - text) * share, questions_of(spec)) for spec, share in shares.items()]
+    said = (1 - text) / sum(shares.values())
+    own = [Source(spec, said * share, questions_of(spec)) for spec, share in shares.items()]
     whole = sum(source.weight for source in base)
     if options.stage != "sft":
         return [*base, Source("primer", whole / 4 or 1.0, 0.0)]
@@ -176,7 +179,7 @@ def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> N
     if options.stage == "practice":
         groups = max(1, TRIED // options.samples)
         config = PracticeConfig(groups, options.samples, only_passed=options.only_passed)
-        ask = partial(asked, options.skill)
+        ask = partial(asked, options.skill, options.others)
         practice = Practice(run.model, run.tokenizer, ask, config, run.config.seed)
         run.batches = Tries(practice, run.batches)
         run.loss = partial(loss_of_tries, options.text)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import shutil
 import signal
 from dataclasses import replace
@@ -13,7 +14,7 @@ import finetune
 import finetune_stages
 import pytest
 import torch
-from finetune_questions import PAIRS_FILE
+from finetune_questions import PAIRS_FILE, asked
 from finetune_stages import config_of
 
 from shared.chat.adapter_file import with_adapter
@@ -22,6 +23,7 @@ from shared.chat.reply_rows import side_by_side
 from shared.errors import UserError
 from shared.model.config import ModelConfig
 from shared.text.batches import NOT_COUNTED
+from shared.text.drills import SKILLS
 from shared.text.sources import Source
 from shared.training import run_log, sitting
 from shared.training.checkpoint import load_model
@@ -150,6 +152,29 @@ def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
     assert {source.spec for source in alone} == {"primer", "drills"}
 
 
+def test_each_source_has_the_share_that_stands_behind_it(base):
+    named = ["drills=3", "transcripts:a=b.txt", "messages:c.jsonl=1"]
+    line = ["--stage", "sft", "--text", "0"] + [each for n in named for each in ("--data", n)]
+    stage = finetune.stage_options(finetune.command_line().parse_args(line), find_checkpoint(base))
+    assert {source.spec: source.weight for source in finetune_stages.sources_of(stage)} == {
+        "drills": pytest.approx(0.6),
+        "transcripts:a=b.txt": pytest.approx(0.2),
+        "messages:c.jsonl": pytest.approx(0.2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("skills", "others", "share"),
+    [(("adding",), 0.25, 0.25), (("adding", "larger"), 0.0, 0.0), (tuple(SKILLS), 0.9, 0.0)],
+)
+def test_practice_asks_for_other_skills_by_their_share(skills, others, share):
+    rng = random.Random(0)
+    drawn = [asked(skills, others, rng).skill for _ in range(400)]
+    rest = [skill for skill in drawn if skill not in skills]
+    assert len(rest) / 400 == pytest.approx(share, abs=0.05)
+    assert not rest or set(rest) == set(SKILLS) - set(skills)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_practice_learns_so_much_from_text_beside_what_it_tried(tiny_model, weight):
     rows = side_by_side([[1, 2, 3]] * 2, [[4, 5], [6]])
@@ -212,6 +237,8 @@ def test_a_stage_stands_beside_its_base(base):
         (("--from", "/nowhere"), "no checkpoint in /nowhere"),
         (("--data", "messages:/nowhere.jsonl"), "nowhere.jsonl"),
         (("--text", "1.5"), "--text is 1.5"),
+        (("--data", "drills=0"), "the share '0' must be"),
+        (("--others", "1"), "--others is 1.0"),
         (("--lora", "-1"), "--lora"),
         (("--lora-layers", "attention"), "--lora-layers belongs to --lora"),
         (("--stop-after", "200 steps"), "--stop-after '200 steps': expected a time"),
