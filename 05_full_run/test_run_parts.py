@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from shared.model.config import ModelConfig
+from shared.model.config import ModelConfig, MoEConfig
+from shared.model.transformer import Transformer
 from shared.text.batches import NOT_COUNTED
 from shared.text.byte_table import ByteTable
 from shared.text.replies import ids_in_replies
 from shared.text.sources import Source
 from shared.text.token_file import load_corpus
 from shared.text.tokenizer import ByteTokenizer
-from shared.training.run_building import build_run
+from shared.training.run_building import build_run, first_model
 from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_parts import build_batches, build_optimizers
 from shared.training.validation import score_corpora
@@ -74,3 +75,15 @@ def test_validation_of_replies_leaves_the_questions_out(tmp_path):
     marks = torch.from_numpy(ids_in_replies(run.corpora[0].validation, ByteTable(run.tokenizer)))
     assert torch.equal(of_replies, of_all[marks[1 : len(of_all) + 1]])
     assert list(alone) == ["this model, replies"] and "xz" in " ".join(beside)
+
+
+@pytest.mark.parametrize("experts", [1, 3])
+def test_at_its_first_step_a_models_blocks_change_nothing(experts):
+    sizes = ModelConfig(n_layers=2, d_model=32, n_heads=2, moe=MoEConfig(experts))
+    config = RunConfig(model=sizes)
+    model, ids = first_model(config, None), torch.arange(40).unsqueeze(0)
+    straight = model.head(model.final_norm(model.embedding(ids)))
+    assert torch.equal(model(ids), straight)
+    begun = Transformer(sizes)
+    assert not torch.equal(begun(ids), begun.head(begun.final_norm(begun.embedding(ids))))
+    assert torch.equal(first_model(config, begun)(ids), begun(ids))  # a given one stays itself

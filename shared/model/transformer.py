@@ -26,6 +26,7 @@ from shared.model.positions import (
 )
 
 INIT_STD = 0.02  # GPT-2's; with it the first logits are near zero and the loss near ln V
+ENDS_BRANCH = ("output.weight", "down.weight")  # of attention, of a feed-forward or an expert
 
 
 class Cache(Protocol):
@@ -94,8 +95,8 @@ class Transformer(nn.Module):
         branch_std = INIT_STD / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                ends_branch = name.endswith(("output.weight", "down.weight"))
-                nn.init.normal_(parameter, std=branch_std if ends_branch else INIT_STD)
+                std = branch_std if name.endswith(ENDS_BRANCH) else INIT_STD
+                nn.init.normal_(parameter, std=std)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
