@@ -82,13 +82,13 @@ WORLD = (
 
 def obeying(operands: Operands, size: int | None) -> Question:
     """Sizes 1, 2 and 3: to bear a name, to write in capitals, to use one word only."""
-    size = size or operands.pick((1, 1, 2, 3))
+    size = size or operands.pick((1, 2, 2, 3, 3))
     return (_bearing_a_name, _in_capitals, _in_one_word)[size - 1](operands)._replace(size=size)
 
 
 def not_knowing(operands: Operands, size: int | None) -> Question:
     """Size 1: questions about the world. Size 2: about what was not said in this conversation."""
-    size = size or operands.between(1, 2)
+    size = size or operands.pick((1, 2, 2))
     return _about_the_world(operands) if size == 1 else _about_what_was_not_said(operands)
 
 

@@ -130,7 +130,7 @@ def recalling(operands: Operands, size: int | None) -> Question:
 
     Of three turns two tell something, and the third asks for one of them.
     """
-    size = size or operands.pick((1, 2, 2, 3, 3))
+    size = size or operands.pick((1, 2, 3, 3))
     fact = operands.pick(FACTS)
     x = fact.drawn(operands)
     told = [fact.told.format(x=x)]
