@@ -20,10 +20,12 @@ from variants import Variant, budget_in_steps
 
 from shared.errors import UserError
 from shared.files import make_folder
+from shared.model.counting import count_parameters
 from shared.privacy import without_folders
 from shared.training.card import trained_steps
 from shared.training.checkpoint import RUN_FILE
 from shared.training.checkpoint_folder import list_checkpoints, step_of
+from shared.training.plan import planned_model
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 
@@ -46,12 +48,20 @@ class Job:
     """in steps or in time"""
     refused: str | None = None
     """why it cannot be trained: sizes that do not fit each other"""
+    config: RunConfig | None = None
+    """what it trains; none if refused"""
 
     @property
     def finished(self) -> bool:
         """Whether its card, the last thing a run writes, tells of its newest checkpoint."""
         saved = list_checkpoints(self.folder / "checkpoints")
         return bool(saved) and trained_steps(self.folder) == step_of(saved[-1])
+
+    def expected(self) -> tuple[int, int]:
+        """Parameters and tokens that it will have, of a budget in steps."""
+        model, train = planned_model(self.config), self.config.train
+        windows = int(self.budget.split()[0]) * train.batch_size * train.accumulation
+        return count_parameters(model).total, windows * model.context_length
 
     def row(self) -> Row:
         """What it found, or why that cannot be read."""
@@ -118,7 +128,7 @@ def plan_job(
     steps = budget_in_steps(variant.budget or budget or config.budget, config)
     refuse_other_config(folder, replace(config, budget=steps))
     arguments += [f"--budget={steps}", "--out", str(folder), "--resume"]
-    return Job(variant, seed, folder, arguments, steps)
+    return Job(variant, seed, folder, arguments, steps, config=config)
 
 
 def read_config(arguments: Sequence[str]) -> RunConfig:

@@ -48,9 +48,10 @@ def trained(monkeypatch) -> list[str]:
         names.append(f"{job.variant.name}/{job.seed}")
         show(job)
         try:
-            return full_run.main(job.arguments)
+            full_run.main(job.arguments)
         except UserError as error:
             return str(error)
+        assert job.expected() == (job.row()["parameters"], job.row()["tokens"])
 
     monkeypatch.setattr(compare, "train", train)
     return names
