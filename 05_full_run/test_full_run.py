@@ -515,15 +515,19 @@ def test_a_plan_measures_and_judges(config_file):
 
 
 def test_a_plan_of_all_configs_has_a_row_for_each(monkeypatch, capsys):
-    """One that lacks text says so, and the others are measured."""
+    """One that lacks text says so, and is measured like the others."""
     plan = Plan(1000, 7.0, fixed=41, per_window=10, windows=4, available=100)
     monkeypatch.setattr(plan_table, "measured", lambda config: plan)
     full_run.main(["--plan", "--batch", "auto", "--stop-after", "9m"])
     shown = capsys.readouterr().out
     for path in CONFIGS.glob("*.yaml"):
         assert path.stem in shown
-    assert "shakespeare: data.sources is empty" in shown
+    row = next(line for line in shown.splitlines() if "│ shakespeare" in line)
+    assert "1,000" in row and " - " not in row
+    assert "shakespeare: data.sources is empty: name a text of yours with --data.path" in shown
     assert f"{7 * 6 * 3600 / 1000:.1f}" in shown  # tokens a parameter
+    full_run.main(["--plan", "--config", "shakespeare", "--model.n_heads", "7"])
+    assert "shakespeare: model.d_model 128 does not divide" in capsys.readouterr().out
 
 
 def test_the_largest_micro_batch_fits_and_divides_the_step():
