@@ -46,8 +46,8 @@ REASONS = (
         r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError"
         r"|Temporary failure in name resolution|Network is unreachable|Connection refused"
         r"|Connection reset|ConnectionError|Max retries exceeded|Connection timed out",
-        "no network: pip cannot reach the package index. Connect (behind a proxy: set HTTPS_PROXY), "
-        + AGAIN,
+        "no network: pip cannot reach the package index. Connect (behind a proxy: set "
+        "HTTPS_PROXY), " + AGAIN,
     ),
     (
         r"Failed building wheel for|(?:unable to execute|command) '?\S*(?:gcc|clang"
