@@ -68,7 +68,7 @@ lint: $(VENV)/.installed-test
 
 $(QUICK): | $(VENV)/.installed
 	@echo "no trained model yet: training the quick one for $(BUDGET)"
-	$(PY) 05_full_run/full_run.py --config quick --budget $(BUDGET) --resume
+	$(PY) 05_full_run/full_run.py --config quick --budget '$(BUDGET)' --resume
 
 web: setup $(QUICK)
 	@$(PY) 07_web/serve.py --port $(PORT)

@@ -1,7 +1,6 @@
 """Comparisons: what is trained and what is not again, how variants are made, what is reported."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -105,7 +104,7 @@ def test_ctrl_c_ends_between_runs_and_the_same_command_goes_on(
     def stop_in_the_second(job, show, stopped):
         if not trained:
             return train(job, show, stopped)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return "ended early"
 
     monkeypatch.setattr(compare, "train", stop_in_the_second)
@@ -134,6 +133,12 @@ def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
 
 
 @pytest.mark.slow
+def test_names_that_some_systems_take_for_one_folder_are_told_apart():
+    """Macs and Windows see no capitals; Windows drops a dot at the end."""
+    names = [v.name for v in name_variants([], [("A", {"seed": "1"}), ("a.", {"seed": "2"})])]
+    assert names == ["A", "a-2"]
+
+
 def test_a_variant_that_fails_is_reported_and_the_others_still_train(config_file, tmp_path, capsys):
     out = tmp_path / "out"
     lost = tmp_path / "nowhere" / "lost.txt"
