@@ -133,12 +133,6 @@ def test_a_stopped_run_has_saved_what_it_learned(config_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_names_that_some_systems_take_for_one_folder_are_told_apart():
-    """Macs and Windows see no capitals; Windows drops a dot at the end."""
-    names = [v.name for v in name_variants([], [("A", {"seed": "1"}), ("a.", {"seed": "2"})])]
-    assert names == ["A", "a-2"]
-
-
 def test_a_variant_that_fails_is_reported_and_the_others_still_train(config_file, tmp_path, capsys):
     out = tmp_path / "out"
     lost = tmp_path / "nowhere" / "lost.txt"
@@ -228,6 +222,12 @@ def test_names_are_folders_of_their_own():
     assert names == ["quick,d=1", "laptop,d=1"]
     assert name_variants([], [("..", {})])[0].name == "-"
     assert len(name_variants([], [("n" * 400, {})])[0].name) <= 100
+
+
+def test_names_that_some_systems_take_for_one_folder_are_told_apart():
+    """Macs and Windows see no capitals; Windows drops a dot at the end."""
+    names = [v.name for v in name_variants([], [("A", {"seed": "1"}), ("a.", {"seed": "2"})])]
+    assert names == ["A", "a-2"]
 
 
 def test_tokens_become_steps_of_the_config():
