@@ -3,7 +3,7 @@ PORT ?= 8000
 BUDGET ?= 165s
 VENV ?= .venv
 PY    = $(VENV)/bin/python
-PIP   = $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+PIP   = $(PY) 01_env/install.py
 QUICK = 05_full_run/runs/quick/card.md
 
 STEP ?=
@@ -11,18 +11,21 @@ STEP ?=
 .PHONY: help setup learn check test test-slow lint web site clean 01 02 03 04 05 06 07
 
 help:
-	@echo "make web         train the quick model if there is none yet, then chat in the browser"
-	@echo "make site        the quick model as files that chat without a server, and as one file"
-	@echo "make learn       write it yourself: one exercise after another, graded each time you save"
-	@echo "make check       grade all exercises once; make check STEP=03 those of one step"
-	@echo "make test        install what tests need and run all of them (under 5 minutes)"
-	@echo "make test-slow   the longer tests"
-	@echo "make 01 ... 07   run one step: 01 env, 02 tokenizer, 03 attention, 04 training,"
-	@echo "                 05 full run, 06 chat, 07 web"
-	@echo "make setup       only install, into $(VENV)"
-	@echo "make clean       remove $(VENV) and caches; trained runs stay"
-	@echo "PORT=8001 make web   serves at another port"
-	@echo "BUDGET=12m make web  trains longer first: for a processor without bfloat16"
+	@echo "begin here:"
+	@echo "  make web         install, train the quick model (3 minutes), chat in the browser"
+	@echo "  make 01 ... 07   run one step: 01 env, 02 tokenizer, 03 attention, 04 training,"
+	@echo "                   05 full run, 06 chat, 07 web"
+	@echo "  make learn       write it yourself: one exercise after another, graded as you save"
+	@echo "  make check       grade all exercises once; make check STEP=03 those of one step"
+	@echo "and then:"
+	@echo "  make site        the quick model as files that chat without a server, and as one file"
+	@echo "  make setup       only install, into $(VENV)"
+	@echo "  make test        install what tests need and run all of them (under 5 minutes)"
+	@echo "  make test-slow   the longer tests"
+	@echo "  make clean       remove $(VENV) and caches; trained runs stay"
+	@echo "if it does not go as it should:"
+	@echo "  PORT=8001 make web    where another program has port 8000"
+	@echo "  BUDGET=12m make web   where the processor has no bfloat16 (make 01 says so)"
 
 setup: $(VENV)/.installed
 
@@ -33,14 +36,12 @@ $(VENV)/bin/python:
 	  then python=$$p; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "No Python 3.11 or later with venv found. Install one (python.org; on Debian and"; \
-	  echo "Ubuntu: apt install python3 python3-venv), then run make again."; exit 2; \
+	  echo "error: no Python 3.11 or later with venv was found: install one (python.org; Debian," \
+	    "Ubuntu: apt install python3 python3-venv), then run make again" >&2; exit 2; \
 	fi; \
-	echo "making $(VENV) with $$($$python --version)"; \
-	$$python -m venv $(VENV)
+	$$python 01_env/install.py --only-venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing (torch is the large one) ..."
 	@$(PIP) --editable .
 	@touch $@
 
@@ -67,7 +68,7 @@ lint: $(VENV)/.installed-test
 
 $(QUICK): | $(VENV)/.installed
 	@echo "no trained model yet: training the quick one for $(BUDGET)"
-	$(PY) 05_full_run/full_run.py --config quick --budget $(BUDGET) --resume
+	$(PY) 05_full_run/full_run.py --config quick --budget '$(BUDGET)' --resume
 
 web: setup $(QUICK)
 	@$(PY) 07_web/serve.py --port $(PORT)

@@ -29,6 +29,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Scripts that tests start write their token files here, not into the repository.
 os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
 
+# Where the graphics chip rounds otherwise, or is only lent in part, tests still mean the same.
+os.environ.setdefault("TINY_LLM_DEVICE", "cpu")
+
 # An example may take as long as the machine takes: no test looks at the clock.
 hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
@@ -75,6 +78,12 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what only POSIX systems know."""
+    if os.name == "nt" and item.get_closest_marker("posix"):
+        pytest.skip("Windows has no such signals, pipes, links or names")
+
+
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """Small enough for a test, with every kind of head sharing in it: H = 4, K = 2."""
@@ -116,7 +125,7 @@ def tiny_model(random_model: Callable[..., Transformer]) -> Transformer:
 def tiny_text(tmp_path: Path) -> Path:
     """A text file of 2,700 bytes."""
     path = tmp_path / "text.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
     return path
 
 

@@ -40,6 +40,8 @@ def test_the_order_of_devices_is_cuda_mps_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert available_devices() == ["cuda", "mps", "cpu"]
+    assert pick_device().type == pick_device("auto").type == "cpu"  # the tests' own, from conftest
+    monkeypatch.delenv("TINY_LLM_DEVICE")
     assert pick_device().type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device().type == "mps"
@@ -147,7 +149,7 @@ def test_waiting_asks_the_devices_own_library_and_on_the_cpu_nobody(kind, monkey
 
 
 FAULTS = """
-import resource, sys, torch
+import sys, resource, torch
 from shared.device import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -1,9 +1,9 @@
 """`what_breaks_in_text.py`: its parts, its counts, and what a killed writer leaves."""
 
 import math
-import os
 
 import numpy as np
+import psutil
 import pytest
 import what_breaks_in_text
 from what_breaks_in_text import (
@@ -51,10 +51,10 @@ def test_who_writes_in_place_and_is_killed_leaves_half_that_opens(tmp_path, monk
     class Killed(BaseException):
         """In place of the signal."""
 
-    def kill(process: int, signal: int) -> None:
+    def kill(process: psutil.Process) -> None:
         raise Killed
 
-    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(psutil.Process, "kill", kill)
     monkeypatch.setattr(what_breaks_in_text, "read_ids", lambda: DOCUMENTS)
     with pytest.raises(Killed):
         write_and_be_killed(tmp_path / "corpus", in_place)

@@ -6,8 +6,6 @@ A minute on one core. Splits python-docs by document and at random windows, and 
 that are writing a token file.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from shared.files import atomic_folder
 from shared.text.repeats import repeated_bytes
@@ -121,7 +120,7 @@ def write_half(folder: Path, documents: list[np.ndarray]) -> None:
     with open(folder / "train.bin", "wb", buffering=0) as file:
         for each in documents[: len(documents) // 2]:
             file.write(each.tobytes())
-        os.kill(os.getpid(), signal.SIGKILL)
+        psutil.Process().kill()
 
 
 def tell_kills(documents: list[np.ndarray]) -> None:

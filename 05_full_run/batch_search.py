@@ -31,7 +31,7 @@ def with_largest_batch(config: RunConfig, folder: Path) -> RunConfig:
     if windows is None:
         windows = measured(config).largest_batch(together)
         with atomic_file(found) as partial:
-            partial.write_text(json.dumps({"windows": windows, "for": question}))
+            partial.write_text(json.dumps({"windows": windows, "for": question}), encoding="utf-8")
     train = replace(config.train, batch_size=windows, accumulation=together // windows)
     return replace(config, train=train)
 
@@ -39,7 +39,7 @@ def with_largest_batch(config: RunConfig, folder: Path) -> RunConfig:
 def read_answer(found: Path, question: dict[str, Any]) -> int | None:
     """The windows found earlier for the same model and step; None if there are none."""
     try:
-        answer = json.loads(found.read_text())
+        answer = json.loads(found.read_text(encoding="utf-8"))
         return answer["windows"] if answer["for"] == question else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -141,14 +141,14 @@ def command_line() -> ArgumentParser:
     return parser
 
 
-def config_of(path: Path, arguments: list[str]) -> RunConfig:
-    """The config of one file, with the overrides among `arguments`."""
+def config_of(path: Path, arguments: list[str], *more: str) -> RunConfig:
+    """The config of one file, with the overrides among `arguments` and `more` of them."""
     rest = list(arguments)
     if "--config" in rest:
         at = rest.index("--config")
         rest = rest[:at] + rest[at + 2 :]
     parser = command_line()
-    return to_run_config(parser, parser.parse_args(["--config", str(path), *rest]))
+    return to_run_config(parser, parser.parse_args(["--config", str(path), *rest, *more]))
 
 
 if __name__ == "__main__":

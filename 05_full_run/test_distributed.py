@@ -168,6 +168,7 @@ def test_a_budget_in_seconds_ends_all_processes_at_the_same_step(config_file, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "processes"), [("fsdp", "one", 1), ("ddp", "fsdp", 3)])
+@pytest.mark.posix
 def test_a_killed_process_ends_the_job_and_resume_goes_on(
     before, after, processes, config_file, tmp_path
 ):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import signal
@@ -33,6 +32,7 @@ from shared.training.run_building import build_run
 from shared.training.run_config import RunConfig, TrainConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
 from shared.training.run_parts import build_schedule
+from shared.training.stop_signal import send_stop, start_apart
 
 HERE = Path(full_run.__file__).parent
 CONFIGS = HERE / "configs"
@@ -190,7 +190,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
     def stop_after_9(self, record):
         if record.step == 9:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
         patched.setattr(LiveProgress, "show", stop_after_9)
@@ -213,7 +213,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 def test_ctrl_c_in_a_real_process_saves_and_says_how_to_resume(config_file, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, str(HERE / "full_run.py"), "--config", str(config_file)]
-    process = subprocess.Popen(
+    process = start_apart(
         [*command, "--out", str(out), "--budget", "100000 steps"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -223,7 +223,7 @@ def test_ctrl_c_in_a_real_process_saves_and_says_how_to_resume(config_file, tmp_
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    send_stop(process)
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 0, shown
     assert "with --resume" in shown
@@ -515,15 +515,19 @@ def test_a_plan_measures_and_judges(config_file):
 
 
 def test_a_plan_of_all_configs_has_a_row_for_each(monkeypatch, capsys):
-    """One that lacks text says so, and the others are measured."""
+    """One that lacks text says so, and is measured like the others."""
     plan = Plan(1000, 7.0, fixed=41, per_window=10, windows=4, available=100)
     monkeypatch.setattr(plan_table, "measured", lambda config: plan)
     full_run.main(["--plan", "--batch", "auto", "--stop-after", "9m"])
     shown = capsys.readouterr().out
     for path in CONFIGS.glob("*.yaml"):
         assert path.stem in shown
-    assert "shakespeare: data.sources is empty" in shown
+    row = next(line for line in shown.splitlines() if "│ shakespeare" in line)
+    assert "1,000" in row and " - " not in row
+    assert "shakespeare: data.sources is empty: name a text of yours with --data.path" in shown
     assert f"{7 * 6 * 3600 / 1000:.1f}" in shown  # tokens a parameter
+    full_run.main(["--plan", "--config", "shakespeare", "--model.n_heads", "7"])
+    assert "shakespeare: model.d_model 128 does not divide" in capsys.readouterr().out
 
 
 def test_the_largest_micro_batch_fits_and_divides_the_step():

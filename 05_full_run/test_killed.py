@@ -29,6 +29,7 @@ def kept_bytes(run: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_a_run_killed_at_20_random_moments_ends_as_if_nothing_had_happened(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog. " * 60)

@@ -1,7 +1,6 @@
 """Runs at odd moments: broken checkpoints, a full disk, a folder that cannot be written."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +144,8 @@ def test_the_best_is_only_replaced_by_a_better_one(tmp_path):
 def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.CompletedProcess:
     """No file can grow beyond `most` bytes, as if the disk were full."""
 
+    import resource  # which Windows lacks
+
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
@@ -158,6 +159,7 @@ def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.
 
 
 @pytest.mark.parametrize("most", [2_000, pytest.param(60_000, marks=pytest.mark.slow), 150_000])
+@pytest.mark.posix
 def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
     most, finished, config_file, tmp_path
 ):

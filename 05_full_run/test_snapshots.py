@@ -1,6 +1,5 @@
 """Snapshots: which moments of a run are kept, and that keeping them changes nothing else."""
 
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +90,7 @@ def test_a_budget_in_seconds_keeps_nearly_the_steps_of_one_in_steps_and_its_last
 def test_an_interrupted_run_has_the_snapshots_of_an_uninterrupted_one(train, whole, one_thread):
     def stop_after_9(self, record):
         if record.step == 9:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(LiveProgress, "show", stop_after_9)

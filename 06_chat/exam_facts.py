@@ -85,7 +85,7 @@ def python_docs_bits(
     """Bits a byte on the part of Python's docs that the run has held back, or would have."""
     fraction = DataConfig().valid_fraction
     if (checkpoint / RUN_FILE).is_file():
-        saved = json.loads((checkpoint / RUN_FILE).read_text()).get("data", {})
+        saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8")).get("data", {})
         fraction = saved.get("valid_fraction", fraction)
     corpus = load_corpus(Source(PYTHON_DOCS), data_folder, tokenizer, fraction)
     if not len(corpus.validation):

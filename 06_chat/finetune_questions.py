@@ -56,10 +56,10 @@ def pairs_of(
     if not file.is_file():
         own = sampled_pairs(run, skills, questions)
         with atomic_file(file) as place:
-            place.write_text(json.dumps(own))
+            place.write_text(json.dumps(own), encoding="utf-8")
     own = [
         Pair([Message(*message) for message in messages], *rest)
-        for messages, *rest in json.loads(file.read_text())
+        for messages, *rest in json.loads(file.read_text(encoding="utf-8"))
     ]
     tell(f"{len(written)} pairs by hand, {len(own)} of its own from {questions} questions")
     return written + own

@@ -391,7 +391,7 @@ def test_commands_answer(line, message, wide_model, tokenizer):
         "/set top_p 7",
         "/dance",
         "/save",
-        "/save /dev/null/x",
+        pytest.param("/save /dev/null/x", marks=pytest.mark.posix),
         "/save ~nosuch/x",
         "/save a\0b",
         "/save .",

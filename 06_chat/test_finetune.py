@@ -1,7 +1,6 @@
 """Stages after the first: each trains, resumes to the same weights, and refuses by name."""
 
 import io
-import os
 import random
 import shutil
 import signal
@@ -114,7 +113,7 @@ def test_a_stage_moves_the_model_and_resumes_to_the_same_weights(stage, tune, ba
 
     def stop_after_3(self, record):
         if record.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
         patched.setattr(LiveProgress, "show", stop_after_3)
@@ -208,7 +207,7 @@ def test_pairs_of_the_models_own_are_made_once(tune, capsys):
 )
 def test_a_stage_goes_on_only_as_it_was_asked_for(other, tune, monkeypatch):
     def stop_after_1(self, record):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
         patched.setattr(LiveProgress, "show", stop_after_1)

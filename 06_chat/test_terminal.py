@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -96,7 +95,7 @@ class Terminal:
     """chat.py behind a pseudo-terminal of a given width."""
 
     def __init__(self, checkpoint: Path, options: str = "", columns: int = 80) -> None:
-        self.master, slave = pty.openpty()
+        self.master, slave = os.openpty()
         environment = STRICT_UTF8 | {"COLUMNS": str(columns), "TERM": "dumb"}
         self.process = subprocess.Popen(
             command_line("chat.py", checkpoint, options),
@@ -131,6 +130,7 @@ class Terminal:
         return code
 
 
+@pytest.mark.posix
 def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(talker, tmp_path):
     saved = tmp_path / "talk.txt"
     terminal = Terminal(talker, "--max_new_bytes 100000")
@@ -147,6 +147,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(talker, tmp_path):
     assert user.content == "hello" and len(assistant.content) > 0
 
 
+@pytest.mark.posix
 def test_ctrl_c_at_the_prompt_leaves_quietly(talker):
     terminal = Terminal(talker)
     terminal.wait_for("user: ")
@@ -155,6 +156,7 @@ def test_ctrl_c_at_the_prompt_leaves_quietly(talker):
     assert terminal.end() == 0 and "Traceback" not in terminal.shown
 
 
+@pytest.mark.posix
 def test_a_narrow_terminal_still_shows_everything(talker):
     terminal = Terminal(talker, "--max_new_bytes 30", columns=20)
     terminal.wait_for("user: ")
@@ -166,6 +168,7 @@ def test_a_narrow_terminal_still_shows_everything(talker):
     assert terminal.end() == 0
 
 
+@pytest.mark.posix
 def test_100_kilobytes_pasted_into_the_terminal_are_answered(talker):
     terminal = Terminal(talker, "--max_new_bytes 10")
     terminal.wait_for("user: ")
@@ -214,6 +217,7 @@ def test_a_wrong_checkpoint_is_a_mistake_of_the_users(
         script.main([*CHECKPOINT, str(place)])
 
 
+@pytest.mark.posix
 def test_a_reader_that_leaves_early_is_no_error(talker):
     """As in `generate.py | head -c 20`."""
     command = command_line("generate.py", talker, "--max_new_bytes 3000")

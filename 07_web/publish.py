@@ -158,7 +158,7 @@ def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) 
         UserError: they are gone or have changed, so nothing could be compared.
     """
     try:
-        saved = json.loads((checkpoint / RUN_FILE).read_text())
+        saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
         hashes = saved["corpora"]
         data = dict(saved["data"])
         data["sources"] = [Source(**source) for source in data["sources"]]

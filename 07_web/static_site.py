@@ -113,7 +113,7 @@ def make_site(
         facts |= {"weights": name, "wasm": KERNELS}
         if given:
             shutil.copytree(published / FOLDER, place / FOLDER)
-            (place / TOLD).write_text(json.dumps(told_to_the_page(run)))
+            (place / TOLD).write_text(json.dumps(told_to_the_page(run)), encoding="utf-8")
             facts |= {FOLDER: TOLD}
         (place / START).write_text(start_page(facts), encoding="utf-8")
 

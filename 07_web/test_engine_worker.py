@@ -108,6 +108,7 @@ def test_a_host_that_compresses_tells_another_size_and_the_model_comes(page):
     assert page.evaluate("sent.filter(({ progress }) => progress?.[1]).length") == 0
 
 
+@pytest.mark.posix
 def test_the_newest_model_of_a_folder_is_kept_and_other_folders_keep_theirs(page, folder):
     (folder / "other").mkdir()
     for name in ("n.tllm", "other/m.tllm"):

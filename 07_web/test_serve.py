@@ -27,6 +27,7 @@ def long_stream(address: str, size: int = 1500):
     return response, response.readline()
 
 
+@pytest.mark.posix
 def test_sigterm_finishes_the_reply_in_flight_takes_no_new_one_and_exits_0(endless):
     with running(endless, "--limits.max_new_bytes", "4000") as (process, address):
         response, first = long_stream(address)
@@ -46,6 +47,7 @@ def test_sigterm_finishes_the_reply_in_flight_takes_no_new_one_and_exits_0(endle
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_a_reply_longer_than_the_grace_is_ended_and_the_exit_is_0(endless):
     more = ["--limits.max_new_bytes", "900000", "--grace-seconds", "0.1"]
     with running(endless, *more) as (process, address):
@@ -57,6 +59,7 @@ def test_a_reply_longer_than_the_grace_is_ended_and_the_exit_is_0(endless):
         assert process.wait(timeout=20) == 0
 
 
+@pytest.mark.posix
 def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
     # Where the tests run as a shell's background job, Ctrl-C is ignored, by children too.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

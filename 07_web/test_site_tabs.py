@@ -84,6 +84,7 @@ def test_clear_in_one_tab_ends_the_reply_in_the_other(context, addresses):
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_two_sites_on_one_host_are_two_conversations(context, addresses, site):
     other = site.parent / "other"
     other.symlink_to(site)

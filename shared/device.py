@@ -4,6 +4,7 @@ Promoted by 01_env.
 """
 
 import ctypes
+import os
 import platform
 import sys
 import time
@@ -63,12 +64,14 @@ def available_devices() -> list[str]:
 def pick_device(requested: str | None = None) -> torch.device:
     """Picks `requested` if it is here, or else the first of CUDA, MPS, CPU.
 
+    Who never wants the first sets TINY_LLM_DEVICE: it stands where no device is requested.
+
     Raises:
-        UserError: `requested` is not on this machine.
+        UserError: the device is not on this machine.
     """
     here = available_devices()
     if requested in (None, "auto"):
-        return torch.device(here[0])
+        requested = os.environ.get("TINY_LLM_DEVICE") or here[0]
     kind, _, index = requested.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if kind not in here or (index and not (index.isdigit() and int(index) < count)):

@@ -101,7 +101,7 @@ def rows_of(path: str | Path) -> list[Row]:
     checkpoint = find_checkpoint(path)
     if not (checkpoint / RUN_FILE).is_file():
         raise UserError(f"{path} is a published model, without its log: name the run's own folder")
-    saved = json.loads((checkpoint / RUN_FILE).read_text())
+    saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
     place = path.resolve()
     name = place.parent.name if re.fullmatch(r"seed-\d+", place.name) else place.name
     return [read_row(path, name, {}, saved["seed"])]

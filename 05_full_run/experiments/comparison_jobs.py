@@ -4,7 +4,6 @@ Each is a `full_run.py` in a process of its own, so that one that dies takes no 
 """
 
 import json
-import signal
 import subprocess
 import sys
 from argparse import ArgumentError
@@ -20,12 +19,15 @@ from variants import Variant, budget_in_steps
 
 from shared.errors import UserError
 from shared.files import make_folder
+from shared.model.counting import count_parameters
 from shared.privacy import without_folders
 from shared.training.card import trained_steps
 from shared.training.checkpoint import RUN_FILE
 from shared.training.checkpoint_folder import list_checkpoints, step_of
+from shared.training.plan import planned_model
 from shared.training.run_config import RunConfig, differing_fields
 from shared.training.run_options import build_parser, resolve_config_names, to_run_config
+from shared.training.stop_signal import send_stop, start_apart
 
 LOG_FILE = "log.txt"
 OF_TOKENIZER = ("vocab_size", "document_start")  # fields of a model that a run sets itself
@@ -46,12 +48,20 @@ class Job:
     """in steps or in time"""
     refused: str | None = None
     """why it cannot be trained: sizes that do not fit each other"""
+    config: RunConfig | None = None
+    """what it trains; none if refused"""
 
     @property
     def finished(self) -> bool:
         """Whether its card, the last thing a run writes, tells of its newest checkpoint."""
         saved = list_checkpoints(self.folder / "checkpoints")
         return bool(saved) and trained_steps(self.folder) == step_of(saved[-1])
+
+    def expected(self) -> tuple[int, int]:
+        """Parameters and tokens that it will have, of a budget in steps."""
+        model, train = planned_model(self.config), self.config.train
+        windows = int(self.budget.split()[0]) * train.batch_size * train.accumulation
+        return count_parameters(model).total, windows * model.context_length
 
     def row(self) -> Row:
         """What it found, or why that cannot be read."""
@@ -118,7 +128,7 @@ def plan_job(
     steps = budget_in_steps(variant.budget or budget or config.budget, config)
     refuse_other_config(folder, replace(config, budget=steps))
     arguments += [f"--budget={steps}", "--out", str(folder), "--resume"]
-    return Job(variant, seed, folder, arguments, steps)
+    return Job(variant, seed, folder, arguments, steps, config=config)
 
 
 def read_config(arguments: Sequence[str]) -> RunConfig:
@@ -141,7 +151,11 @@ def refuse_other_config(folder: Path, config: RunConfig) -> None:
     """
     checkpoints = list_checkpoints(folder / "checkpoints")
     with suppress(OSError, ValueError, KeyError):  # broken: full_run.py goes back to one before
-        saved = json.loads((checkpoints[-1] / RUN_FILE).read_text()) if checkpoints else None
+        saved = (
+            json.loads((checkpoints[-1] / RUN_FILE).read_text(encoding="utf-8"))
+            if checkpoints
+            else None
+        )
         if saved and saved.pop("corpora"):
             sizes = saved["model"]
             model = replace(config.model, **{name: sizes[name] for name in OF_TOKENIZER})
@@ -162,18 +176,17 @@ def train(job: Job, show: Show, stopped: Callable[[], bool]) -> str | None:
     make_folder(job.folder)
     with open(job.folder / LOG_FILE, "a+b") as log:
         begin = log.tell()
-        process = subprocess.Popen(
+        process = start_apart(
             [sys.executable, str(SCRIPT), *job.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # or the terminal's Ctrl-C would reach it beside ours
         )
         try:
             told = False
             while process.poll() is None:
                 if stopped() and not told:
-                    process.send_signal(signal.SIGINT)
+                    send_stop(process)
                     told = True
                 show(job)
                 with suppress(subprocess.TimeoutExpired):

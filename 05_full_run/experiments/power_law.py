@@ -4,7 +4,7 @@ Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", section 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import mean
@@ -16,6 +16,7 @@ from torch import Tensor
 from shared.errors import UserError
 
 FLOPS = 6  # for each parameter and token: 2 forward, 4 backward
+NO_BEST = "too few token counts: no best size follows from these runs; take three by three"
 HUBER_DELTA = 1e-3  # relative errors beyond this count linearly, not squared
 
 
@@ -56,7 +57,7 @@ class PowerLaw:
             UserError: the law knows nothing of tokens.
         """
         if not self.b:
-            raise UserError("too few token counts: no best size follows from these runs")
+            raise UserError(NO_BEST)
         both = self.alpha + self.beta
         balance = (self.alpha * self.a / (self.beta * self.b)) ** (1 / both)
         size = balance * (flops / FLOPS) ** (self.beta / both)
@@ -76,20 +77,34 @@ def fit(points: Sequence[Point]) -> PowerLaw:
     Raises:
         UserError: too few points, sizes or token counts for what is unknown.
     """
-    sizes, counts = ({getattr(p, name) for p in points} for name in ("parameters", "tokens"))
-    pairs = {(p.parameters, p.tokens) for p in points}
+    count = common_count({(p.parameters, p.tokens) for p in points})
+    if count is None:
+        return least(points, with_tokens=True)
+    return least([p for p in points if p.tokens == count], with_tokens=False)
+
+
+def common_count(pairs: Collection[tuple[float, float]]) -> float | None:
+    """The one token count whose sizes can be fitted; None if all pairs give the whole law.
+
+    Args:
+        pairs: parameters and tokens, of models that are trained or will be.
+
+    Raises:
+        UserError: too few sizes or token counts for what is unknown.
+    """
+    pairs = set(pairs)
+    sizes, counts = ({pair[at] for pair in pairs} for at in (0, 1))
     crossed = len(pairs) > max(len(sizes), len(counts))  # else one follows from the other
     if min(len(sizes), len(counts)) >= 3 and len(pairs) >= 6 and crossed:
-        return least(points, with_tokens=True)
+        return None
     most = max(counts, key=lambda count: (len({s for s, c in pairs if c == count}), count))
-    row = [p for p in points if p.tokens == most]
-    if len({p.parameters for p in row}) < 3:
+    if len({s for s, c in pairs if c == most}) < 3:
         raise UserError(
             f"{len(sizes)} sizes and {len(counts)} token counts in {len(pairs)} pairs are too few: "
             "three sizes with one token count give the curve of sizes; three by three, at least "
             "six of the nine, give the whole law"
         )
-    return least(row, with_tokens=False)
+    return most
 
 
 def least(points: Sequence[Point], with_tokens: bool) -> PowerLaw:

@@ -14,25 +14,21 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from compare import command_of, compare, given_rows, read_seeds, refuse_in_one_line, tell
 from comparison import RESULTS_FILE, Row, read_results
-from comparison_jobs import plan_jobs
+from comparison_jobs import Job, plan_jobs
 from full_run_paths import CONFIGS, RUNS
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from power_law import FLOPS, Point, PowerLaw, fit, measured_speed
+from power_law import FLOPS, NO_BEST, Point, PowerLaw, common_count, fit, measured_speed
+from scaling_figure import RULE, draw
 from variants import Variant
 
 from shared.errors import UserError, one_line_errors
-from shared.files import atomic_file, user_path
+from shared.files import user_path
 from shared.training.plan import TOKENS_A_PARAMETER
 from shared.training.run_options import config_path
 
 FIGURE_FILE = "scaling.png"
-RULE = f"{TOKENS_A_PARAMETER} tokens a parameter"
 HEAD_WIDTH = 32  # channels a head in the sizes trained here
 
 
@@ -40,16 +36,18 @@ def main(arguments: list[str]) -> None:
     """Trains what is asked for, fits, draws, and answers for a budget."""
     options, passed_on = scaling_parser().parse_known_args(arguments)
     out = user_path(options.out or RUNS / "scaling")
-    rows = given_rows(options.runs)
+    rows, known = given_rows(options.runs), read_points(options.points)
+    refuse_budget(options)
     if options.sizes or options.tokens:
         variants = sized_variants(options)
         jobs = plan_jobs(variants, read_seeds(options.seeds), passed_on, None, out)
+        refuse_too_few([*points_of(rows), *known], jobs, options)
         if not compare(jobs, out, command_of("scaling.py", arguments)):
             return
         rows += read_results(out / RESULTS_FILE)
     elif passed_on:
         raise UserError(f"{passed_on[0]} changes nothing: there are no --sizes to train")
-    points = [*points_of(rows), *read_points(options.points)]
+    points = [*points_of(rows), *known]
     if not points:
         raise UserError("nothing to fit: give --sizes and --tokens, --runs or --points")
     law = fit(points)
@@ -109,6 +107,30 @@ def sized_variants(options: Namespace) -> list[Variant]:
     return variants
 
 
+def refuse_budget(options: Namespace) -> None:
+    """Says at once what is wrong with the budget that is asked about.
+
+    Raises:
+        UserError: it is not above 0.
+    """
+    for asked in (options.hours, options.budget_flops):
+        if asked is not None and not 0 < asked < math.inf:
+            raise UserError(f"a budget of {asked}: it must be above 0")
+
+
+def refuse_too_few(known: Sequence[Point], jobs: Sequence[Job], options: Namespace) -> None:
+    """Says before training what the fit would say after it.
+
+    Raises:
+        UserError: even when all jobs are trained, no law, or none with a best size, follows.
+    """
+    pairs = [(point.parameters, point.tokens) for point in known]
+    pairs += [job.expected() for job in jobs if not job.refused]
+    count = common_count(pairs)
+    if count is not None and (options.hours or options.budget_flops):
+        raise UserError(NO_BEST)
+
+
 def points_of(rows: Sequence[Row]) -> list[Point]:
     """The finished runs as points."""
     fields = ("parameters", "tokens", "bits_per_byte", "tokens_per_second")
@@ -160,13 +182,11 @@ def tell_best(
     """Prints the best size for the budget asked for, beside the rule of 20; None if none is.
 
     Raises:
-        UserError: a budget that is not above 0, or one that these points cannot answer.
+        UserError: these points cannot answer it.
     """
     if options.budget_flops is None and options.hours is None:
         return None
     asked = options.hours if options.budget_flops is None else options.budget_flops
-    if not 0 < asked < math.inf:
-        raise UserError(f"a budget of {asked}: it must be above 0")
     best = law.best(asked)  # refuses a law without tokens
     if options.hours is not None:
         best = law.best_in(asked * 3600, measured_speed(points))
@@ -181,44 +201,6 @@ def tell_best(
         if not min(seen) <= value <= max(seen):
             tell(f"careful: {name} lie outside of those measured, {min(seen):,} to {max(seen):,}")
     return best
-
-
-def draw(
-    law: PowerLaw, points: Sequence[Point], best: tuple[float, float] | None, path: Path
-) -> Path:
-    """Loss against parameters, and tokens against parameters with the line of best sizes."""
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    reach = [point.parameters for point in points] + ([best[0]] if best else [])
-    sizes = np.geomspace(min(reach) / 1.5, max(reach) * 1.5, 60)
-    draw_losses(left, law, points, sizes)
-    right.plot(sizes, TOKENS_A_PARAMETER * sizes, "--", color="0.4", label=RULE)
-    if law.b:
-        ends = [FLOPS * n * d for n in (sizes[0], sizes[-1]) for d in (n / 1e4, n * 1e8)]
-        line = np.array([law.best(flops) for flops in np.geomspace(min(ends), max(ends), 400)])
-        line = line[(line[:, 0] >= sizes[0]) & (line[:, 0] <= sizes[-1])]
-        right.plot(*line.T, color="C3", label="best size, by the fit")
-    right.scatter([p.parameters for p in points], [p.tokens for p in points], label="trained")
-    if best:
-        right.scatter(*best, marker="*", s=200, color="C3", label="best for the budget", zorder=3)
-    right.set(xscale="log", yscale="log", xlabel="parameters", ylabel="tokens")
-    for axes in (left, right):
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
-    with atomic_file(path) as partial:
-        figure.savefig(partial, dpi=110)
-    return path
-
-
-def draw_losses(axes: Axes, law: PowerLaw, points: Sequence[Point], sizes: np.ndarray) -> None:
-    """The points and the law, a colour for each number of tokens."""
-    for number, tokens in enumerate(sorted({point.tokens for point in points})):
-        colour = f"C{number % 10}"
-        here = [(p.parameters, p.loss) for p in points if p.tokens == tokens]
-        axes.scatter(*zip(*here, strict=True), color=colour, label=f"{tokens:,.0f} tokens")
-        if law.b or tokens == law.tokens:
-            axes.plot(sizes, [law.loss(n, tokens) for n in sizes], color=colour, linewidth=1)
-    axes.set(xscale="log", xlabel="parameters", ylabel="validation bits per byte")
 
 
 if __name__ == "__main__":

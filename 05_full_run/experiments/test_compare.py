@@ -1,7 +1,6 @@
 """Comparisons: what is trained and what is not again, how variants are made, what is reported."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -48,9 +47,10 @@ def trained(monkeypatch) -> list[str]:
         names.append(f"{job.variant.name}/{job.seed}")
         show(job)
         try:
-            return full_run.main(job.arguments)
+            full_run.main(job.arguments)
         except UserError as error:
             return str(error)
+        assert job.expected() == (job.row()["parameters"], job.row()["tokens"])
 
     monkeypatch.setattr(compare, "train", train)
     return names
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_between_runs_and_the_same_command_goes_on(
     def stop_in_the_second(job, show, stopped):
         if not trained:
             return train(job, show, stopped)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return "ended early"
 
     monkeypatch.setattr(compare, "train", stop_in_the_second)
@@ -222,6 +222,12 @@ def test_names_are_folders_of_their_own():
     assert names == ["quick,d=1", "laptop,d=1"]
     assert name_variants([], [("..", {})])[0].name == "-"
     assert len(name_variants([], [("n" * 400, {})])[0].name) <= 100
+
+
+def test_names_that_some_systems_take_for_one_folder_are_told_apart():
+    """Macs and Windows see no capitals; Windows drops a dot at the end."""
+    names = [v.name for v in name_variants([], [("A", {"seed": "1"}), ("a.", {"seed": "2"})])]
+    assert names == ["A", "a-2"]
 
 
 def test_tokens_become_steps_of_the_config():

@@ -183,8 +183,30 @@ def test_a_points_file_of_another_form_is_refused(text, tmp_path):
         scaling.main(["--points", str(tmp_path / "p.json"), "--out", str(tmp_path)])
 
 
-def test_budgets_that_cannot_be_answered_are_refused(points_file, tmp_path):
-    with pytest.raises(UserError, match="it must be above 0"):
-        scaling.main(["--points", points_file, "--hours", "-1", "--out", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("sizes", "tokens", "asked", "line"),
+    [
+        ("2x64,4x128", "1M", [], "2 sizes and 1 token counts in 2 pairs are too few"),
+        ("2x64,4x128", "1M,2M,4M", [], "2 sizes and 3 token counts in 6 pairs are too few"),
+        ("2x64,3x96,4x128", "1M", ["--budget-flops", "1e13"], "no best size follows"),
+        ("2x64,3x96,4x128", "1M", ["--hours", "-1"], "a budget of -1.0: it must be above 0"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_before_it_trains(
+    sizes, tokens, asked, line, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compare, "train", lambda *_: pytest.fail("trained for nothing"))
+    grid = ["--config", "quick", "--sizes", sizes, "--tokens", tokens]
+    with pytest.raises(UserError, match=line):
+        scaling.main([*grid, *asked, "--out", str(tmp_path)])
+
+
+def test_two_sizes_train_where_given_points_are_the_third(points_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "compare", lambda *_: False)  # as if stopped
+    grid = ["--config", "quick", "--sizes", "2x64,4x128", "--tokens", "1M"]
+    scaling.main([*grid, "--points", points_file, "--budget-flops", "1e13", "--out", str(tmp_path)])
+
+
+def test_hours_need_a_measured_speed():
     with pytest.raises(UserError, match="give --budget-flops, not --hours"):
         power_law.measured_speed([Point(1e5, 1e6, 2.0)])

@@ -170,9 +170,10 @@ def name_variants(configs: Sequence[str], choices: Sequence[Choice]) -> list[Var
         for label, fields in choices:
             stem = Path(config).stem if config else "defaults"
             parts = [stem] if not label else [stem, label] if len(configs) > 1 else [label]
-            name = re.sub(r"[^\w.=,+-]", "-", ",".join(parts)).lstrip(".-")[:LONGEST_NAME] or "-"
-            seen[name] = seen.get(name, 0) + 1
-            name += f"-{seen[name]}" if seen[name] > 1 else ""
+            name = re.sub(r"[^\w.=,+-]", "-", ",".join(parts)).lstrip(".-")[:LONGEST_NAME]
+            name = name.rstrip(".") or "-"  # Windows drops dots at the end, and there and on Macs
+            count = seen[name.lower()] = seen.get(name.lower(), 0) + 1  # A and a are one folder
+            name += f"-{count}" if count > 1 else ""
             variant = Variant(name, config, fields)
             if all((v.config, v.overrides) != (config, fields) for v in variants):
                 variants.append(variant)

@@ -70,7 +70,7 @@ def files_served(folder: Path) -> Iterator[str]:
 @contextmanager
 def engine_page(browser: Browser, folder: Path) -> Iterator[Page]:
     """An empty page of that server, on which `run` can be called."""
-    (folder / "index.html").write_text("<!doctype html><title>engine</title>")
+    (folder / "index.html").write_text("<!doctype html><title>engine</title>", encoding="utf-8")
     with files_served(folder) as address:
         page = browser.new_page()
         page.set_default_timeout(60_000)

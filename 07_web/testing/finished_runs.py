@@ -29,7 +29,9 @@ def finished_run(folder: Path, model: Transformer, tokenizer, notes: bytes = b""
         hashes[corpus.name] = corpus.manifest["sha256"]["train"]
     config = {"data": asdict(data), "corpora": hashes}
     save_checkpoint(folder / "run" / "checkpoints", 1, model, tokenizer, config, {})
-    (folder / "run" / "card.md").write_text(f"# A model\n\n```text\n{SECRET}\n```\n")
+    (folder / "run" / "card.md").write_text(
+        f"# A model\n\n```text\n{SECRET}\n```\n", encoding="utf-8"
+    )
     return folder / "run"
 
 

@@ -26,7 +26,7 @@ def save_weights(model: Transformer, folder: str | Path) -> None:
     if model.config.tied_head:
         del tensors[HEAD]
     save_file(tensors, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(asdict(model.config), indent=2))
+    (folder / CONFIG_FILE).write_text(json.dumps(asdict(model.config), indent=2), encoding="utf-8")
 
 
 def load_weights(folder: str | Path, device: torch.device | str = "cpu") -> Transformer:
@@ -40,7 +40,9 @@ def load_weights(folder: str | Path, device: torch.device | str = "cpu") -> Tran
         if not (folder / name).is_file():
             raise UserError(f"no model in {folder}: {name} is missing")
     try:
-        config = ModelConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
+        config = ModelConfig.from_dict(
+            json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        )
         tensors = load_file(folder / WEIGHTS_FILE)
         if config.tied_head:
             tensors[HEAD] = tensors[EMBEDDING]

@@ -130,7 +130,7 @@ class BPETokenizer(Decodes):
             "special": list(self.special),
         }
         with atomic_file(path) as partial:
-            partial.write_text(json.dumps(state))
+            partial.write_text(json.dumps(state), encoding="utf-8")
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "BPETokenizer":

@@ -106,7 +106,9 @@ class PretrainedTokenizer(Decodes):
     def save(self, path: str | Path) -> None:
         """Writes the whole tokenizer as JSON: to load it takes no network."""
         with atomic_file(path) as partial:
-            partial.write_text(json.dumps({"kind": self.kind, "tokenizer": self.state}))
+            partial.write_text(
+                json.dumps({"kind": self.kind, "tokenizer": self.state}), encoding="utf-8"
+            )
 
 
 def _parts(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

@@ -93,7 +93,7 @@ def load_corpus(
     }
     if not _is_whole(place, wanted):
         _write(place, source, tokenizer, wanted, on_bytes)
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     for name, reason in manifest["skipped"]:
         on_skip(name, reason)
     tell_other_kinds(source, on_skip)
@@ -125,7 +125,7 @@ def _folder_name(source: Source, tokenizer: Tokenizer) -> str:
 
 def _is_whole(place: Path, wanted: dict[str, Any]) -> bool:
     try:
-        manifest = json.loads((place / "manifest.json").read_text())
+        manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
         itemsize = np.dtype(manifest["dtype"]).itemsize
         sizes_hold = all(
             (place / f"{split}.bin").stat().st_size == itemsize * manifest["ids"][split]
@@ -150,7 +150,7 @@ def _write(
         if not counts["ids"][TRAIN]:
             raise UserError(f"source {source.spec!r} holds no text to train on")
         manifest = {"source": without_folders(source.spec), **wanted, **counts, "skipped": skipped}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
 def _write_ids(

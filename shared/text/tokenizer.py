@@ -59,7 +59,9 @@ class ByteTokenizer(Decodes):
 
     def save(self, path: str | Path) -> None:
         """Writes what `load_tokenizer` needs, as JSON."""
-        Path(path).write_text(json.dumps({"kind": self.kind, "end_of_text": self.end_of_text}))
+        Path(path).write_text(
+            json.dumps({"kind": self.kind, "end_of_text": self.end_of_text}), encoding="utf-8"
+        )
 
 
 def to_bytes(text: str | bytes) -> bytes:

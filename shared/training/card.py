@@ -57,7 +57,9 @@ def trained_steps(folder: Path) -> int | None:
     """The steps that the card in a run's folder tells of; None if there is no card."""
     if not (folder / CARD_FILE).is_file():
         return None
-    told = re.search(r"\| trained \| ([\d,]+) steps", (folder / CARD_FILE).read_text("utf-8"))
+    told = re.search(
+        r"\| trained \| ([\d,]+) steps", (folder / CARD_FILE).read_text(encoding="utf-8")
+    )
     return int(told[1].replace(",", "")) if told else None
 
 

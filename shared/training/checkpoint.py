@@ -69,10 +69,10 @@ def save_checkpoint(
             sweep(folder, r"step-\d+")
             save_weights(model, place)
             tokenizer.save(place / TOKENIZER_FILE)
-            (place / RUN_FILE).write_text(json.dumps(run_config, indent=2))
+            (place / RUN_FILE).write_text(json.dumps(run_config, indent=2), encoding="utf-8")
             torch.save(state, place / STATE_FILE)
             sums = {file.name: sha256(file) for file in sorted(place.iterdir())}
-            (place / SUMS_FILE).write_text(json.dumps(sums, indent=2))
+            (place / SUMS_FILE).write_text(json.dumps(sums, indent=2), encoding="utf-8")
     except (SafetensorError, RuntimeError) as error:  # how those libraries say "disk full"
         raise UserError(f"cannot write {folder / name}: {str(error).splitlines()[0]}") from error
     for old in list_checkpoints(folder)[:-keep]:

@@ -97,7 +97,7 @@ def verify(checkpoint: str | Path) -> None:
     if not (checkpoint / SUMS_FILE).is_file():
         return
     try:
-        sums = json.loads((checkpoint / SUMS_FILE).read_text())
+        sums = json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8"))
         broken = [name for name, value in sums.items() if sha256(checkpoint / name) != value]
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"the checkpoint {checkpoint} is broken: {error}") from error
@@ -118,7 +118,9 @@ def note_best(folder: str | Path, checkpoint: str, bits_per_byte: float) -> None
     best = _read_best(Path(folder))
     if best is None or bits_per_byte < best["bits_per_byte"]:
         with atomic_file(Path(folder) / BEST_FILE) as partial:
-            partial.write_text(json.dumps({"name": checkpoint, "bits_per_byte": bits_per_byte}))
+            partial.write_text(
+                json.dumps({"name": checkpoint, "bits_per_byte": bits_per_byte}), encoding="utf-8"
+            )
 
 
 def best_checkpoint(folder: str | Path) -> str | None:
@@ -129,7 +131,7 @@ def best_checkpoint(folder: str | Path) -> str | None:
 
 def _read_best(folder: Path) -> dict[str, Any] | None:
     try:
-        best = json.loads((folder / BEST_FILE).read_text())
+        best = json.loads((folder / BEST_FILE).read_text(encoding="utf-8"))
         return best if isinstance(best["name"], str) and best["bits_per_byte"] > 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -128,7 +128,7 @@ class Run:
         found = newest_whole(self.folder / "checkpoints", tell)
         if found is None:
             return False
-        saved = json.loads((found / RUN_FILE).read_text())
+        saved = json.loads((found / RUN_FILE).read_text(encoding="utf-8"))
         hashes = saved.pop("corpora")
         budget = saved.pop("budget", self.config.budget)
         changes = differing_fields({**saved, "budget": self.config.budget}, self.config)

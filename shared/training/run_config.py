@@ -32,6 +32,10 @@ FREE_TO_CHANGE = {
 }
 
 
+class NoText(UserError):
+    """A config that waits for a text of yours names none."""
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What to read."""
@@ -59,7 +63,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.sources and self.path is None:
-            raise UserError("data.sources is empty and data.path is not set: name some text")
+            raise NoText("data.sources is empty: name a text of yours with --data.path FILE")
         if not 0 < self.path_weight < math.inf:
             raise UserError(f"data.path_weight is {self.path_weight}; it must be above 0")
         if not 0 <= self.valid_fraction < 1:

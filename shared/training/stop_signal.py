@@ -4,8 +4,12 @@ Promoted by 05_full_run.
 """
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# What a person or a parent sends to end a run; Windows can send its children only the last.
+NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 @contextmanager
@@ -26,9 +30,21 @@ def stop_signal(tell: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
         received.append(number)
         tell("finishing this step, then saving ... (again to stop at once)")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    before = {number: signal.signal(number, note) for number in known}
     try:
         yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def start_apart(command: list[str], **options: object) -> subprocess.Popen:
+    """Starts a process that the terminal's Ctrl-C does not reach beside ours."""
+    group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows'
+    return subprocess.Popen(command, start_new_session=True, creationflags=group, **options)
+
+
+def send_stop(process: subprocess.Popen) -> None:
+    """What Ctrl-C would be to a process that was started apart."""
+    process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))

@@ -86,7 +86,7 @@ class WeightsAndBiases:
 
     def _read(self) -> tuple[str, int]:
         try:
-            saved = json.loads(self._file.read_text())
+            saved = json.loads(self._file.read_text(encoding="utf-8"))
             return str(saved["id"]), int(saved["step"])
         except (OSError, ValueError, KeyError, TypeError):  # tracked from here on only
             return secrets.token_hex(4), 0
@@ -96,7 +96,7 @@ class WeightsAndBiases:
         if step > self._earlier:
             self._run.log(numbers, step=step)
             partial = self._file.with_suffix(".partial")
-            partial.write_text(json.dumps({"id": self._id, "step": step}))
+            partial.write_text(json.dumps({"id": self._id, "step": step}), encoding="utf-8")
             partial.replace(self._file)
 
     def close(self) -> None:
