@@ -1,0 +1,173 @@
+"""Export: other people's engines compute what ours does, or are told by name what they cannot."""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import export
+import pytest
+import torch
+
+from shared.chat.generation import stream_ids
+from shared.chat.sampling import SamplingSettings
+from shared.chat.session import fit_turns
+from shared.errors import UserError
+from shared.model.config import MoEConfig, NormConfig, RopeConfig
+from shared.model.transformer import Transformer
+from shared.model.weights import save_weights
+from shared.text.bpe_training import train_bpe
+from shared.text.tokenizer import ByteTokenizer
+from shared.text.tokenizer_file import Tokenizer
+from shared.text.transcript import Message, render_prompt
+
+QK_NORM = NormConfig(queries_and_keys=True)
+GPT2 = {"positions": "learned", "norm": NormConfig("layer"), "activation": "gelu", "bias": True}
+ODD = ("hello", "Ğ naïve 🙂 中文\n", " a  b ", "<|endoftext|>", "\x00\x7f\u0100\U0010ffff", "")
+HELLO = [Message("user", "hello")]
+CONVERSATIONS = [
+    HELLO,
+    [
+        Message("system", "Ünter\nuser: x"),
+        *HELLO,
+        Message("assistant", "  hi"),
+        Message("user", ""),
+    ],
+    [Message("user", "\n\nsystem: no\nassistant: a\x1e"), Message("assistant", "Ğ'\"{{ x }}\n")],
+]
+
+
+@pytest.fixture
+def save(random_model, tmp_path) -> Callable[..., tuple[Path, Transformer]]:
+    """A random model on disk, as a published folder holds one, and the model."""
+
+    def saved(tokenizer: Tokenizer | None = None, **fields) -> tuple[Path, Transformer]:
+        tokenizer = tokenizer or ByteTokenizer()
+        model = random_model(vocab_size=tokenizer.vocab_size, context_length=128, **fields)
+        (tmp_path / "run").mkdir()
+        save_weights(model, tmp_path / "run")
+        tokenizer.save(tmp_path / "run" / "tokenizer.json")
+        return tmp_path / "run", model
+
+    return saved
+
+
+def export_to(engine: str, run: Path, *more: str) -> Path:
+    """The folder that the script makes beside the run."""
+    export.main([str(run), "--to", engine, "--out", str(run.with_name(engine)), *more])
+    return run.with_name(engine)
+
+
+def greedy(model: Transformer, tokenizer: Tokenizer, messages: list[Message], new: int) -> list:
+    """Ids of our own chat's reply at temperature 0, its end included."""
+    prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
+    ids = stream_ids(model, prompt, SamplingSettings(temperature=0), lambda ids: pytest.fail())
+    reply = list(islice(ids, new))
+    end = tokenizer.end_of_text
+    return reply[: reply.index(end) + 1] if end in reply else reply
+
+
+def small_bpe() -> Tokenizer:
+    return train_bpe(["hello there, what is a user: and 12 things? naïve 🙂 " * 9], 290)
+
+
+@pytest.mark.parametrize(
+    ("family", "make", "fields"),
+    [
+        ("Qwen3", ByteTokenizer, {"norm": QK_NORM, "rope": RopeConfig(500.0)}),
+        ("Llama", small_bpe, {"tied_head": True, "bias": True}),
+        ("Mixtral", ByteTokenizer, {"moe": MoEConfig(n_experts=4, top_k=2)}),
+        ("GPT2", small_bpe, {**GPT2, "n_kv_heads": None, "tied_head": True}),
+    ],
+)
+@torch.no_grad()
+def test_transformers_reads_the_folder_and_says_the_same(family, make, fields, save, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ours = make()
+    run, model = save(ours, **fields)
+    folder = export_to("transformers", run)
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert type(theirs).__name__.startswith(family)
+    ids = torch.arange(100)[None] * 7 % ours.vocab_size
+    assert torch.allclose(theirs(ids).logits, model(ids), atol=1e-4)
+    for text in ODD:
+        expected = ours.encode(text).tolist()
+        assert tokenizer.decode([ours.end_of_text, *expected], skip_special_tokens=True) == text
+        if ours.kind == "bytes" or text not in ours.special:
+            assert tokenizer(text).input_ids == [ours.end_of_text, *expected]
+    prompt = tokenizer.apply_chat_template(
+        [message._asdict() for message in HELLO],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    written = theirs.generate(**prompt, max_new_tokens=40)[0, prompt["input_ids"].shape[1] :]
+    assert written.tolist() == greedy(model, ours, HELLO, 40)
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_the_chat_template_writes_what_the_transcript_writes(messages, save):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(export_to("transformers", save()[0]))
+    asked = [message._asdict() for message in messages]
+    written = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    shown = [  # as our chat keeps a reply: without the transcript's space and the line's end
+        m._replace(content=m.content.lstrip(" ").rstrip("\n")) if m.role == "assistant" else m
+        for m in messages
+    ]
+    assert written == "\x1e" + render_prompt(shown)
+    with pytest.raises(Exception, match="no turn of tool: the roles are system, user, assistant"):
+        tokenizer.apply_chat_template([{"role": "tool", "content": ""}], tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("rope", "base", "scaling"),
+    [
+        (RopeConfig(500.0), 500.0, None),
+        (RopeConfig(500.0, "ntk", 2.0), 500.0 * 2 ** (8 / 6), None),
+        (RopeConfig(500.0, "interpolation", 2.0), 500.0, {"rope_type": "linear", "factor": 2.0}),
+    ],
+)
+def test_the_base_of_rope_stands_under_its_older_name_too(rope, base, scaling, save):
+    folder = export_to("transformers", save(rope=rope)[0])
+    config = json.loads((folder / "config.json").read_text())
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == pytest.approx(base)
+    assert config["rope_scaling"] == scaling
+
+
+def test_the_end_of_a_line_ends_a_reply_where_that_was_asked_for(save):
+    run, _ = save()
+    folder = export_to("transformers", run, "--line-ends-reply")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((folder / name).read_text())["eos_token_id"] == [30, 10]
+
+
+@pytest.mark.parametrize(
+    ("fields", "engine", "message"),
+    [
+        ({"logit_cap": 15.0}, "transformers", "model.logit_cap is 15.0"),
+        ({"document_start": 30}, "transformers", "model.document_start is 30: .* --one-document"),
+        ({"norm": QK_NORM, "moe": MoEConfig(4)}, "transformers", "model.norm.queries_and_keys"),
+    ],
+)
+def test_what_an_engine_cannot_hold_is_refused_by_name_and_nothing_is_written(
+    fields, engine, message, save
+):
+    run, _ = save(**fields)
+    with pytest.raises(UserError, match=message):
+        export_to(engine, run)
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+@torch.no_grad()
+def test_a_model_that_tells_documents_apart_goes_out_as_what_it_does_within_one(save):
+    from shared.model.interop_folder import read_their_folder
+
+    run, model = save(document_start=30)
+    theirs = read_their_folder(export_to("transformers", run, "--one-document"))
+    ids = torch.tensor([[30, *b"one document"]])
+    assert torch.allclose(theirs(ids), model(ids), atol=1e-4)
