@@ -3,22 +3,28 @@
 import json
 from collections.abc import Callable
 from itertools import islice
+from math import nan as NAN
 from pathlib import Path
 
 import export
 import pytest
 import torch
+from gguf import GGUFReader
 
 from shared.chat.generation import stream_ids
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import fit_turns
 from shared.errors import UserError
 from shared.model.config import MoEConfig, NormConfig, RopeConfig
+from shared.model.gguf_file import neighbours_first
+from shared.model.heads import split_heads
+from shared.model.positions import rope_angles, rotate
 from shared.model.transformer import Transformer
 from shared.model.weights import save_weights
+from shared.text.bpe_files import show, unshow, write_tokenizers_json
 from shared.text.bpe_training import train_bpe
 from shared.text.tokenizer import ByteTokenizer
-from shared.text.tokenizer_file import Tokenizer
+from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.text.transcript import Message, render_prompt
 
 QK_NORM = NormConfig(queries_and_keys=True)
@@ -152,6 +158,18 @@ def test_the_end_of_a_line_ends_a_reply_where_that_was_asked_for(save):
         ({"logit_cap": 15.0}, "transformers", "model.logit_cap is 15.0"),
         ({"document_start": 30}, "transformers", "model.document_start is 30: .* --one-document"),
         ({"norm": QK_NORM, "moe": MoEConfig(4)}, "transformers", "model.norm.queries_and_keys"),
+        ({"norm": QK_NORM, "moe": MoEConfig(4)}, "gguf", "model.norm.queries_and_keys is True"),
+        ({"logit_cap": 15.0}, "gguf", "model.logit_cap is 15.0"),
+        ({"document_start": 30}, "gguf", "model.document_start is 30: .* --one-document"),
+        ({"window": 5}, "gguf", "model.window is 5: llama.cpp's llama has None there"),
+        ({"bias": True}, "gguf", "model.bias is True: llama.cpp's llama has False there"),
+        (
+            {"positions": "learned"},
+            "gguf",
+            "model.positions is learned: llama.cpp's llama has rope",
+        ),
+        ({"norm": NormConfig("layer")}, "gguf", "model.norm.kind is layer: .* has rms there"),
+        ({"activation": "relu2"}, "gguf", "model.activation is relu2: .* has swiglu there"),
     ],
 )
 def test_what_an_engine_cannot_hold_is_refused_by_name_and_nothing_is_written(
@@ -171,3 +189,64 @@ def test_a_model_that_tells_documents_apart_goes_out_as_what_it_does_within_one(
     theirs = read_their_folder(export_to("transformers", run, "--one-document"))
     ids = torch.tensor([[30, *b"one document"]])
     assert torch.allclose(theirs(ids), model(ids), atol=1e-4)
+
+
+def test_a_pretrained_tokenizer_stays_out_of_a_gguf_file(save, tmp_path):
+    write_tokenizers_json(small_bpe(), tmp_path / "theirs.json")
+    run, _ = save(load_tokenizer(tmp_path / "theirs.json"))
+    with pytest.raises(UserError, match="a pretrained tokenizer is no tokenizer of ours"):
+        export_to("gguf", run)
+
+
+def test_scores_are_the_same_whether_halves_or_neighbours_turn():
+    assert neighbours_first(torch.arange(8)[:, None], heads=2).flatten().tolist() == [
+        *(0, 2, 1, 3),
+        *(4, 6, 5, 7),
+    ]
+    cos, sin = rope_angles(5, 8, RopeConfig())
+
+    def as_llama_turns(x: torch.Tensor) -> torch.Tensor:
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2)
+
+    matrices = torch.randn(2, 16, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(1))
+    queries, keys = (rotate(split_heads(x @ m.T, 2), (cos, sin)) for m in matrices)
+    theirs = [as_llama_turns(split_heads(x @ neighbours_first(m, 2).T, 2)) for m in matrices]
+    assert torch.allclose(theirs[0] @ theirs[1].mT, queries @ keys.mT, atol=1e-5)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(ByteTokenizer, "f32"), (small_bpe, "q8_0")])
+def test_a_gguf_file_has_every_token_and_no_empty_list_of_merges(make, kind, save, capsys):
+    ours = make()
+    run, _ = save(ours, d_ff=40)
+    read = GGUFReader(export_to("gguf", run, "--type", kind) / f"run-{kind}.gguf")
+    told = {name: field.contents() for name, field in read.fields.items()}
+    names = told["tokenizer.ggml.tokens"]
+    assert names.index("\x1e" if ours.kind == "bytes" else "<|endoftext|>") == ours.end_of_text
+    assert unshow("".join(names[i] for i in ours.encode("Ğ 🙂"))) == "Ğ 🙂".encode()
+    expected = (
+        [f"{show(ours.vocabulary[a])} {show(ours.vocabulary[b])}" for a, b in ours.merges]
+        if ours.kind == "bpe"
+        else ["\x1e \x1e"]
+    )
+    assert told["tokenizer.ggml.merges"] == expected
+    assert told["tokenizer.ggml.add_bos_token"] is True
+    types = {tensor.name: tensor.tensor_type.name for tensor in read.tensors}
+    assert types["blk.0.attn_norm.weight"] == "F32"
+    assert types["blk.0.attn_q.weight"] == kind.upper()
+    assert types["blk.0.ffn_down.weight"] == ("F32" if kind == "f32" else "F16")
+    assert ("f16, as 32 does not divide their rows: blk.0.ffn_down" in capsys.readouterr().out) == (
+        kind == "q8_0"
+    )
+
+
+@pytest.mark.parametrize(("number", "message"), [(1e6, "too large for f16"), (NAN, "not finite")])
+def test_numbers_that_a_type_cannot_hold_are_refused(number, message, save):
+    run, model = save()
+    with torch.no_grad():
+        model.blocks[0].attention.query.weight[0, 0] = number
+    save_weights(model, run)
+    with pytest.raises(UserError, match=message):
+        export_to("gguf", run, "--type", "f16")
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
