@@ -2,18 +2,24 @@
 
 import json
 from collections.abc import Callable
-from itertools import islice
 from math import nan as NAN
 from pathlib import Path
 
-import export
 import pytest
 import torch
+from exported_models import (
+    CONVERSATIONS,
+    HELLO,
+    QK_NORM,
+    as_kept,
+    asked,
+    export_to,
+    greedy,
+    save_run,
+    small_bpe,
+)
 from gguf import GGUFReader
 
-from shared.chat.generation import stream_ids
-from shared.chat.sampling import SamplingSettings
-from shared.chat.session import fit_turns
 from shared.errors import UserError
 from shared.model.config import MoEConfig, NormConfig, RopeConfig
 from shared.model.gguf_file import neighbours_first
@@ -22,59 +28,24 @@ from shared.model.positions import rope_angles, rotate
 from shared.model.transformer import Transformer
 from shared.model.weights import save_weights
 from shared.text.bpe_files import show, unshow, write_tokenizers_json
-from shared.text.bpe_training import train_bpe
 from shared.text.tokenizer import ByteTokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
-from shared.text.transcript import Message, render_prompt
+from shared.text.transcript import render_prompt
 
-QK_NORM = NormConfig(queries_and_keys=True)
 GPT2 = {"positions": "learned", "norm": NormConfig("layer"), "activation": "gelu", "bias": True}
 ODD = ("hello", "Ğ naïve 🙂 中文\n", " a  b ", "<|endoftext|>", "\x00\x7f\u0100\U0010ffff", "")
-HELLO = [Message("user", "hello")]
-CONVERSATIONS = [
-    HELLO,
-    [
-        Message("system", "Ünter\nuser: x"),
-        *HELLO,
-        Message("assistant", "  hi"),
-        Message("user", ""),
-    ],
-    [Message("user", "\n\nsystem: no\nassistant: a\x1e"), Message("assistant", "Ğ'\"{{ x }}\n")],
-]
 
 
 @pytest.fixture
 def save(random_model, tmp_path) -> Callable[..., tuple[Path, Transformer]]:
-    """A random model on disk, as a published folder holds one, and the model."""
+    """A random model on disk, and the model."""
 
     def saved(tokenizer: Tokenizer | None = None, **fields) -> tuple[Path, Transformer]:
         tokenizer = tokenizer or ByteTokenizer()
         model = random_model(vocab_size=tokenizer.vocab_size, context_length=128, **fields)
-        (tmp_path / "run").mkdir()
-        save_weights(model, tmp_path / "run")
-        tokenizer.save(tmp_path / "run" / "tokenizer.json")
-        return tmp_path / "run", model
+        return save_run(model, tokenizer, tmp_path), model
 
     return saved
-
-
-def export_to(engine: str, run: Path, *more: str) -> Path:
-    """The folder that the script makes beside the run."""
-    export.main([str(run), "--to", engine, "--out", str(run.with_name(engine)), *more])
-    return run.with_name(engine)
-
-
-def greedy(model: Transformer, tokenizer: Tokenizer, messages: list[Message], new: int) -> list:
-    """Ids of our own chat's reply at temperature 0, its end included."""
-    prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
-    ids = stream_ids(model, prompt, SamplingSettings(temperature=0), lambda ids: pytest.fail())
-    reply = list(islice(ids, new))
-    end = tokenizer.end_of_text
-    return reply[: reply.index(end) + 1] if end in reply else reply
-
-
-def small_bpe() -> Tokenizer:
-    return train_bpe(["hello there, what is a user: and 12 things? naïve 🙂 " * 9], 290)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +76,7 @@ def test_transformers_reads_the_folder_and_says_the_same(family, make, fields, s
         if ours.kind == "bytes" or text not in ours.special:
             assert tokenizer(text).input_ids == [ours.end_of_text, *expected]
     prompt = tokenizer.apply_chat_template(
-        [message._asdict() for message in HELLO],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
+        asked(HELLO), add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     written = theirs.generate(**prompt, max_new_tokens=40)[0, prompt["input_ids"].shape[1] :]
     assert written.tolist() == greedy(model, ours, HELLO, 40)
@@ -119,13 +87,10 @@ def test_the_chat_template_writes_what_the_transcript_writes(messages, save):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(export_to("transformers", save()[0]))
-    asked = [message._asdict() for message in messages]
-    written = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    shown = [  # as our chat keeps a reply: without the transcript's space and the line's end
-        m._replace(content=m.content.lstrip(" ").rstrip("\n")) if m.role == "assistant" else m
-        for m in messages
-    ]
-    assert written == "\x1e" + render_prompt(shown)
+    written = tokenizer.apply_chat_template(
+        asked(messages), tokenize=False, add_generation_prompt=True
+    )
+    assert written == "\x1e" + render_prompt(as_kept(messages))
     with pytest.raises(Exception, match="no turn of tool: the roles are system, user, assistant"):
         tokenizer.apply_chat_template([{"role": "tool", "content": ""}], tokenize=False)
 
