@@ -6,6 +6,8 @@ Promoted by 03_attention.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from safetensors import SafetensorError
 
 from shared.errors import UserError
 from shared.model.interop import CLASSES, from_transformers, library, to_transformers
+from shared.model.interop_settings import our_config
 from shared.model.transformer import Transformer
 from shared.model.weights import CONFIG_FILE, EMBEDDING, HEAD
 
+POSITIONS = "position_embedding.weight"
 THEIR_CONFIG = "config.json"  # in a checkpoint of ours, which has CONFIG_FILE too, it is the run's
 
 
@@ -38,8 +42,8 @@ def write_their_folder(model: Transformer, folder: Path, ends: list[int]) -> Non
     special["eos_token_id"] = ends if len(ends) > 1 else ends[0]
     theirs.config.update(special)
     theirs.generation_config = library().GenerationConfig(**special, do_sample=False)
-    library().utils.logging.disable_progress_bar()
-    theirs.save_pretrained(folder)
+    with _quiet(library().utils.logging):
+        theirs.save_pretrained(folder)
     config = json.loads((folder / THEIR_CONFIG).read_text())
     config |= _older_names(config)
     (folder / THEIR_CONFIG).write_text(json.dumps(config, indent=2))
@@ -56,6 +60,20 @@ def _older_names(config: dict[str, Any]) -> dict[str, Any]:
         scaling = {k: v for k, v in rope.items() if k != "rope_theta"} if stretched else None
         older |= {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
     return older
+
+
+@contextmanager
+def _quiet(logging: Any) -> Iterator[None]:
+    """Their bars and tables are kept from a screen that has its own."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def is_their_folder(folder: str | Path) -> bool:
@@ -85,8 +103,12 @@ def read_their_folder(folder: str | Path) -> Transformer:
     theirs = getattr(transformers, CLASSES[kind])
     options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        model, told = theirs.from_pretrained(folder, dtype=torch.float32, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        our_config(theirs.config_class.from_pretrained(folder, local_files_only=True))
+        with _quiet(transformers.utils.logging):
+            model, told = theirs.from_pretrained(folder, dtype=torch.float32, **options)
+    except RuntimeError as error:  # of many lines, none of which says this
+        raise UserError(f"the model in {folder} has other sizes than its config says") from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the model in {folder} cannot be read: {reason}") from error
     if missing := sorted(told["missing_keys"]):
@@ -94,21 +116,22 @@ def read_their_folder(folder: str | Path) -> Transformer:
     return from_transformers(model).eval()
 
 
-def cut_vocabulary(model: Transformer, size: int) -> Transformer:
-    """The model with the first `size` ids only; many are padded with some that name no token.
+def cut_down(model: Transformer, vocab_size: int, context_length: int | None = None) -> Transformer:
+    """The model with the first `vocab_size` ids only, and at most `context_length` positions.
+
+    Many models have more ids than their tokenizer: a round number is faster on their hardware.
 
     Raises:
-        UserError: it has fewer.
+        UserError: it has fewer ids.
     """
-    have = model.config.vocab_size
-    if have < size:
+    have, have_length = model.config.vocab_size, model.config.context_length
+    if have < vocab_size:
         raise UserError(
-            f"the model has {have} ids, its tokenizer {size}: they do not belong together"
+            f"the model has {have} ids, its tokenizer {vocab_size}: they do not belong together"
         )
-    if have == size:
-        return model
+    length = min(context_length or have_length, have_length)
+    smaller = Transformer(replace(model.config, vocab_size=vocab_size, context_length=length))
+    sizes = {EMBEDDING: vocab_size, HEAD: vocab_size, POSITIONS: length}
     state = model.state_dict()
-    state |= {name: state[name][:size] for name in (EMBEDDING, HEAD)}
-    smaller = Transformer(replace(model.config, vocab_size=size))
-    smaller.load_state_dict(state)
+    smaller.load_state_dict({name: rows[: sizes.get(name)] for name, rows in state.items()})
     return smaller.train(model.training)

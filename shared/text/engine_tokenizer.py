@@ -8,13 +8,15 @@ that is a letter (`Ğ`), and every `Ğ` of a Turkish text would end it.
 Promoted by 02_tokenizer.
 """
 
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.errors import UserError
-from shared.text.bpe_files import show, tokenizers_state
+from shared.text.bpe_files import UNREADABLE, show, tokenizers_state
 from shared.text.pretrained import PretrainedTokenizer
 from shared.text.tokenizer import ByteTokenizer
-from shared.text.tokenizer_file import Tokenizer
+from shared.text.tokenizer_file import Tokenizer, pick_tokenizer
 
 
 class EngineTokens(NamedTuple):
@@ -83,10 +85,16 @@ def begins_with(name: str, number: int) -> dict[str, Any]:
     }
 
 
-def is_bytes(state: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` is the one that the byte tokenizer is written as."""
+def read_engine_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder that those engines read; the bytes' comes back as the bytes'.
+
+    Raises:
+        UserError: the folder holds none, or one that is broken or not covered.
+    """
     try:
-        ours = engine_tokens(ByteTokenizer())
-        return state["model"]["vocab"] == ours.names and not state["model"]["merges"]
-    except (KeyError, TypeError):
-        return False
+        state = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        if state["model"]["vocab"] == engine_tokens(ByteTokenizer()).names:
+            return ByteTokenizer()
+    except UNREADABLE:
+        pass  # then the next line says what is wrong
+    return pick_tokenizer(str(folder))
