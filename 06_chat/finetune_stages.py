@@ -24,6 +24,8 @@ from shared.chat.pairs import PairBatches
 from shared.chat.practice import Practice, PracticeBatch, PracticeConfig, practice_loss
 from shared.chat.preferences import PreferenceConfig, preference_loss
 from shared.chat.reply_rows import ReplyRows
+from shared.model.config import ModelConfig
+from shared.model.interop_folder import is_their_folder
 from shared.model.transformer import Transformer
 from shared.text.batches import Batches
 from shared.text.sources import CONVERSATION_KINDS, Source
@@ -36,6 +38,9 @@ from shared.training.run_parts import build_optimizers
 CONVERSATIONS = {"primer", "drills", *CONVERSATION_KINDS}
 MIX = {"primer": 0.15, "drills": 0.85}  # of sft without --data
 TRIED = 256  # replies in a step of practice: of many questions few, or of few many
+# Of a model of another engine: positions that are read, and the rate of all its weights, which
+# AdamW has trained.
+LENGTH_OF_OTHERS, RATE_OF_OTHERS = 512, 1e-4
 LORA_LAYERS = {"all": EVERY_LAYER, "attention": ATTENTION}
 
 
@@ -84,7 +89,10 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
     stage = STAGES[options.stage]
     rate = stage.rate_beside if options.lora else stage.rate
     rate = rate if options.rate is None else options.rate
-    muon = options.stage == "sft" and not options.lora  # as the base was trained
+    theirs = is_their_folder(options.base)
+    muon = options.stage == "sft" and not options.lora and not theirs  # as the base was trained
+    if theirs and options.rate is None and not options.lora:
+        rate = min(rate, RATE_OF_OTHERS)
     return RunConfig(
         data=DataConfig(sources_of(options), within_documents=options.stage == "sft"),
         train=TrainConfig(
@@ -96,6 +104,7 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
             recompute=options.stage == "practice",
             evaluation_windows=50,
         ),
+        model=ModelConfig(context_length=LENGTH_OF_OTHERS),
         init=str(options.base),
         budget=options.budget or stage.budget,
         device=device,
@@ -130,7 +139,7 @@ def questions_of(spec: str) -> float:
 def base_text(base: Path) -> list[Source]:
     """What the base has read that is no conversation; none is known of a published model."""
     file = base / RUN_FILE
-    if not file.is_file():
+    if not file.is_file() or is_their_folder(base):
         return []
     data = json.loads(file.read_text(encoding="utf-8"))["data"]
     every = DataConfig(

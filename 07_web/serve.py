@@ -48,6 +48,7 @@ from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
+from shared.model.interop_folder import is_their_folder
 from shared.model.transformer import Transformer
 from shared.training.checkpoint import TOKENIZER_FILE, load_model
 from shared.training.checkpoint_folder import find_checkpoint
@@ -75,6 +76,7 @@ def main(arguments: list[str]) -> None:
     model, tokenizer = load_model(checkpoint, device)
     model = with_adapter(model, options.adapter)
     own = options.no_weights or answered_by  # a browser would not run the learner's functions
+    own = own or is_their_folder(checkpoint)  # whose tokenizer no browser's page reads
     weights = None if own else packed_for_browsers(model, tokenizer_of(checkpoint))
     # With an adapter they would be another model's past.
     snapshots = None if options.adapter else run_with_snapshots(checkpoint)

@@ -18,22 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shared.errors import UserError
-from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
+from shared.model.config import ModelConfig
 from shared.model.interop_names import name_table
+from shared.model.interop_settings import our_config, their_settings
 from shared.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 INSTALL = 'the package "transformers" is missing: pip install -e ".[interop]" in this repository'
-SIZES = {  # our field -> theirs, in every class
-    "vocab_size": "vocab_size",
-    "context_length": "max_position_embeddings",
-    "n_layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "n_heads": "num_attention_heads",
-    "tied_head": "tie_word_embeddings",
-}
 CLASSES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -51,10 +44,8 @@ def to_transformers(model: Transformer) -> "PreTrainedModel":
             the library is missing.
     """
     family = family_of(model.config)
-    their_class = getattr(_library(), CLASSES[family])
-    settings = {name: getattr(model.config, ours) for ours, name in SIZES.items()}
-    settings |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # none is special
-    settings |= (_gpt2_settings if family == "gpt2" else _llama_settings)(model.config, family)
+    their_class = getattr(library(), CLASSES[family])
+    settings = their_settings(model.config, family)
     with torch.random.fork_rng(devices=[]):  # theirs draws weights first; ours replace them
         built = their_class(their_class.config_class(**settings))
     tensors, experts = model.state_dict(), model.config.moe.n_experts
@@ -72,9 +63,7 @@ def from_transformers(model: "PreTrainedModel") -> Transformer:
     family = model.config.model_type
     if family not in CLASSES:
         raise UserError(f"a {family!r} model; the classes read here are {', '.join(CLASSES)}")
-    sizes = {ours: getattr(model.config, name) for ours, name in SIZES.items()}
-    read = _read_gpt2 if family == "gpt2" else _read_llama
-    config = ModelConfig(**sizes, **read(model.config))
+    config = our_config(model.config)
     theirs, state = model.state_dict(), {}
     for row in name_table(config, family):
         state |= row.split(theirs[row.theirs])
@@ -114,95 +103,14 @@ def family_of(config: ModelConfig) -> str:
     return family
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package `transformers`, imported when it is needed: it takes seconds.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import transformers
     except ImportError:
         raise UserError(INSTALL) from None
     return transformers
-
-
-def _gpt2_settings(config: ModelConfig, family: str) -> dict[str, Any]:
-    return {
-        "n_inner": config.ff_width,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": config.norm.eps,
-    }
-
-
-def _llama_settings(config: ModelConfig, family: str) -> dict[str, Any]:
-    rope, kind = config.rope, {"rope_type": "default"}
-    base = rope.base
-    if rope.scaling == "ntk" and config.head_width > 2:  # as in `positions.rope_angles`
-        base *= rope.factor ** (config.head_width / (config.head_width - 2))
-    elif rope.scaling == "interpolation":
-        kind = {"rope_type": "linear", "factor": rope.factor}
-    only = {
-        "llama": {"attention_bias": config.bias, "mlp_bias": config.bias},
-        "mixtral": {
-            "num_local_experts": config.moe.n_experts,
-            "num_experts_per_tok": config.moe.top_k,
-        },
-        "qwen3": {"use_sliding_window": config.window is not None, "max_window_layers": 0},
-    }
-    return {
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
-        "intermediate_size": config.ff_width,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm.eps,
-        "rope_parameters": {"rope_theta": base, **kind},
-        **({} if family == "llama" else {"sliding_window": config.window}),
-        **only.get(family, {}),
-    }
-
-
-def _demand(theirs: Any, **expected: Any) -> None:
-    """Their settings must be these, where they have them; a class without one passes."""
-    for name, value in expected.items():
-        if (got := getattr(theirs, name, value)) != value:
-            raise UserError(f"their {name} is {got}; our class computes with {value} only")
-
-
-def _read_gpt2(theirs: Any) -> dict[str, Any]:
-    _demand(
-        theirs,
-        activation_function="gelu_new",
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        add_cross_attention=False,
-    )
-    return {
-        "d_ff": theirs.n_inner,
-        "positions": "learned",
-        "activation": "gelu",
-        "bias": True,
-        "norm": NormConfig("layer", theirs.layer_norm_epsilon),
-    }
-
-
-def _read_llama(theirs: Any) -> dict[str, Any]:
-    bias, rope = getattr(theirs, "attention_bias", False), theirs.rope_parameters
-    if bias or theirs.model_type == "llama":
-        _demand(theirs, mlp_bias=bias, model_type="llama")
-    head_width = theirs.hidden_size // theirs.num_attention_heads
-    _demand(theirs, hidden_act="silu", head_dim=head_width)
-    kind, partial = rope["rope_type"], rope.get("partial_rotary_factor", 1.0)
-    if kind not in ("default", "linear") or partial != 1:
-        raise UserError(
-            f"their rope_parameters are {rope}; read are whole heads, default or linear"
-        )
-    scaling = {"scaling": "interpolation", "factor": rope["factor"]} if kind == "linear" else {}
-    kinds = getattr(theirs, "layer_types", None) or [None]
-    _demand(theirs, layer_types=[kinds[0]] * len(kinds))
-    fields = {
-        "n_kv_heads": theirs.num_key_value_heads,
-        "d_ff": theirs.intermediate_size,
-        "bias": bias,
-        "window": getattr(theirs, "sliding_window", None),
-        "norm": NormConfig("rms", theirs.rms_norm_eps, theirs.model_type == "qwen3"),
-        "rope": RopeConfig(rope["rope_theta"], **scaling),
-    }
-    if theirs.model_type == "mixtral":
-        fields["moe"] = MoEConfig(theirs.num_local_experts, theirs.num_experts_per_tok)
-    return fields

@@ -7,6 +7,7 @@ Promoted by 02_tokenizer.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from shared.errors import UserError
 from shared.files import atomic_file
@@ -58,29 +59,32 @@ def read_gpt2_files(vocab_file: str | Path, merges_file: str | Path) -> BPEToken
 def write_tokenizers_json(tokenizer: BPETokenizer, path: str | Path) -> None:
     """Writes the `tokenizer.json` that the `tokenizers` library loads and encodes with alike."""
     shown = [show(token) for token in tokenizer.vocabulary]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    special = [
-        {
-            "id": number,
-            "content": name,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for name, number in tokenizer.special.items()
-    ]
-    content = {
-        "version": "1.0",
-        "added_tokens": special,
-        "pre_tokenizer": byte_level | {"use_regex": True},
-        "decoder": byte_level | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "vocab": {token: number for number, token in enumerate(shown)} | tokenizer.special,
-            "merges": [[shown[left], shown[right]] for left, right in tokenizer.merges],
-        },
-    }
+    names = {token: number for number, token in enumerate(shown)} | tokenizer.special
+    merges = [(shown[left], shown[right]) for left, right in tokenizer.merges]
+    content = tokenizers_state(names, tokenizer.special, merges)
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def tokenizers_state(
+    names: dict[str, int], special: dict[str, int], merges: list[tuple[str, str]]
+) -> dict[str, Any]:
+    """The content of a `tokenizer.json`: a byte-level BPE.
+
+    Args:
+        names: of all ids; each byte shown as one character, but for special tokens.
+        special: those names that are no text.
+        merges: pairs of names, in the order they were learned.
+    """
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    as_it_stands = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": number, "content": name, **as_it_stands, "special": True}
+            for name, number in special.items()
+        ],
+        "pre_tokenizer": byte_level | {"use_regex": True},
+        "decoder": byte_level | {"use_regex": True},
+        "model": {"type": "BPE", "vocab": names, "merges": [list(pair) for pair in merges]},
+    }

@@ -21,8 +21,10 @@ from safetensors import SafetensorError
 
 from shared.errors import UserError
 from shared.files import atomic_folder, remove_folder, sweep
+from shared.model.interop_folder import cut_down, is_their_folder, read_their_folder
 from shared.model.transformer import Transformer
 from shared.model.weights import load_weights, save_weights
+from shared.text.engine_tokenizer import read_engine_tokenizer
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.training.checkpoint_folder import (
     SUMS_FILE,
@@ -116,10 +118,16 @@ def load_model(
 ) -> tuple[Transformer, Tokenizer]:
     """The model of a checkpoint in evaluation mode, and its tokenizer.
 
+    A folder of another engine's is taken, too: of ids that the tokenizer lacks no row is kept.
+
     Raises:
         UserError: a part is missing or broken, or vocabularies differ.
     """
     checkpoint = Path(checkpoint)
+    if is_their_folder(checkpoint):
+        tokenizer = read_engine_tokenizer(checkpoint)
+        theirs = read_their_folder(checkpoint)
+        return cut_down(theirs, tokenizer.vocab_size).to(device), tokenizer
     verify(checkpoint)
     model = load_weights(checkpoint, device)
     tokenizer = load_tokenizer(checkpoint / TOKENIZER_FILE)

@@ -15,6 +15,7 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.files import atomic_file, user_path
+from shared.model.interop_folder import is_their_folder
 from shared.model.weights import WEIGHTS_FILE
 
 SUMS_FILE, BEST_FILE = "checksums.json", "best.json"
@@ -28,14 +29,14 @@ def warn(line: str) -> None:
 def find_checkpoint(path: str | Path, tell: Callable[[str], object] = warn) -> Path:
     """Finds the checkpoint that `path` means.
 
-    That is `path` itself if it is one; the best of a run for `RUN/best`; else the
-    newest of a run that is whole. Broken ones on the way are told.
+    That is `path` itself if it is one, or another engine's folder; the best of a run for
+    `RUN/best`; else the newest of a run that is whole. Broken ones on the way are told.
 
     Raises:
         UserError: there is none.
     """
     path = user_path(path)
-    if (path / WEIGHTS_FILE).is_file():
+    if (path / WEIGHTS_FILE).is_file() or is_their_folder(path):
         return path
     if path.name == "best" and (name := best_checkpoint(path.parent / "checkpoints")):
         return path.parent / "checkpoints" / name

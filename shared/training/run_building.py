@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from shared.model.interop_folder import cut_down, is_their_folder
 from shared.model.transformer import ENDS_BRANCH, Transformer
 from shared.text.file_tree import OnSkip, ignore_skips
+from shared.text.tokenizer_file import Tokenizer
 from shared.training.budget import parse_budget
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
@@ -38,7 +40,7 @@ def build_run(
     """
     budget, strategy = parse_budget(config.budget), pick_strategy(config)
     device, budget.clock = strategy.device, strategy.clock
-    given, tokenizer = load_model(find_checkpoint(config.init)) if config.init else (None, None)
+    given, tokenizer = given_model(config) if config.init else (None, None)
     reading = data_folder, on_bytes, on_skip, tokenizer
     with strategy.main_first():
         tokenizer, corpora = read_corpora(config.data, folder, *reading)
@@ -62,6 +64,22 @@ def build_run(
         clipping=Clipping(config.train.max_grad_norm, config.train.skip_above),
         strategy=strategy,
     )
+
+
+def given_model(config: RunConfig) -> tuple[Transformer, Tokenizer]:
+    """The model that a run begins with, and its tokenizer.
+
+    Of another engine's, whose context a learner's machine seldom holds, `model.context_length`
+    says how many positions are read.
+
+    Raises:
+        UserError: there is none, or it is not covered.
+    """
+    found = find_checkpoint(config.init)
+    model, tokenizer = load_model(found)
+    if is_their_folder(found):
+        model = cut_down(model, tokenizer.vocab_size, config.model.context_length)
+    return model, tokenizer
 
 
 def first_model(config: RunConfig, given: Transformer | None) -> Transformer:

@@ -145,8 +145,9 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     """how to learn"""
     init: str | None = None
-    """a trained run or checkpoint to begin with: its weights, sizes and tokenizer; none: random
-    weights"""
+    """a trained run or checkpoint to begin with: its weights, sizes and tokenizer; or a folder with
+    a model of the Llama, Qwen3 or GPT-2 family, read with model.context_length positions at most;
+    none: random weights"""
     budget: str = "170s"
     """how long to train: such as 90s, 15m, 6h or '2000 steps'"""
     device: str = "auto"
