@@ -13,7 +13,7 @@ import pytest
 import torch
 from chat_request import Limits
 from flask import url_for
-from served_models import CONFIG, Reciter, Talker, free_slots, post, served, streamed, wait_until
+from served_models import CONFIG, Reciter, Talker, free_rows, post, served, streamed, wait_until
 from web_app import create_app
 
 from shared.model.config import ModelConfig
@@ -52,23 +52,23 @@ def test_a_client_that_leaves_frees_its_slot_long_before_its_reply_would_end(
         connection = send(address, MINUTE | {"stream": stream, "candidates": count})
         if stream and count == 1:  # of several nothing is sent before one is chosen
             assert connection.recv(20).startswith(b"HTTP/1.1 200")
-        wait_until(lambda: free_slots(app) == 0)
+        wait_until(lambda: free_rows(app) == 0)
         connection.close()
-        wait_until(lambda: free_slots(app) == 1)
+        wait_until(lambda: free_rows(app) == 1)
 
 
 def test_a_client_that_leaves_a_model_which_writes_only_spaces_frees_its_slot(tokenizer):
     app = create_app(Reciter("", 0.01, at_end=ord(" ")), tokenizer, limits=ONE)
     with served(app, ONE) as address:
         connection = send(address, MINUTE | {"stream": True, "temperature": 0})
-        wait_until(lambda: free_slots(app) == 0)
+        wait_until(lambda: free_rows(app) == 0)
         connection.close()
-        wait_until(lambda: free_slots(app) == 1)
+        wait_until(lambda: free_rows(app) == 1)
 
 
 def test_a_full_line_is_refused_at_once_and_page_and_health_stay_reachable(talker, tokenizer):
     app = create_app(talker, tokenizer, limits=ONE)
-    waiting = app.extensions["slots"]._waiting
+    waiting = app.extensions["talkers"]._line
     with served(app, ONE) as address:
         open_ones = [send(address, MINUTE | {"stream": True}) for _ in range(3)]
         wait_until(lambda: len(waiting) == 2)
@@ -85,7 +85,7 @@ def test_a_full_line_is_refused_at_once_and_page_and_health_stay_reachable(talke
         wait_until(lambda: len(waiting) == 1)
         for connection in open_ones:
             connection.close()
-        wait_until(lambda: free_slots(app) == 1 and not waiting)
+        wait_until(lambda: free_rows(app) == 1 and not waiting)
 
 
 @pytest.mark.parametrize(
