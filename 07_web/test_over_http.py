@@ -130,7 +130,7 @@ def test_a_reply_that_takes_too_long_ends_with_length(stream, talker, tokenizer)
 def test_32_clients_at_once_get_exactly_what_each_gets_alone(tokenizer):
     torch.manual_seed(0)
     model = Transformer(ModelConfig(context_length=96, n_layers=1, d_model=32, n_heads=2)).eval()
-    limits = Limits(concurrent=4, queue_length=32)
+    limits = Limits(concurrent=24)  # most side by side, the others in the line
     app = create_app(model, tokenizer, limits=limits)
 
     def asked(number: int) -> dict:
