@@ -44,7 +44,7 @@ def send(address: str, asked: dict) -> socket.socket:
 
 
 @pytest.mark.parametrize(("stream", "count"), [(True, 1), (False, 1), (True, 3)])
-def test_a_client_that_leaves_frees_its_slot_long_before_its_reply_would_end(
+def test_a_client_that_leaves_frees_its_row_long_before_its_reply_would_end(
     stream, count, talker, tokenizer
 ):
     app = create_app(talker, tokenizer, limits=ONE)
@@ -57,7 +57,7 @@ def test_a_client_that_leaves_frees_its_slot_long_before_its_reply_would_end(
         wait_until(lambda: free_rows(app) == 1)
 
 
-def test_a_client_that_leaves_a_model_which_writes_only_spaces_frees_its_slot(tokenizer):
+def test_a_client_that_leaves_a_model_which_writes_only_spaces_frees_its_row(tokenizer):
     app = create_app(Reciter("", 0.01, at_end=ord(" ")), tokenizer, limits=ONE)
     with served(app, ONE) as address:
         connection = send(address, MINUTE | {"stream": True, "temperature": 0})

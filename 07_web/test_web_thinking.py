@@ -148,7 +148,7 @@ def test_the_servers_function_picks_where_nobody_names_a_rule(model, tokenizer):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_function_that_fails_is_an_error_and_frees_the_slot(stream, model, tokenizer):
+def test_a_function_that_fails_is_an_error_and_frees_the_row(stream, model, tokenizer):
     def fails(messages, reply):
         raise ZeroDivisionError
 
