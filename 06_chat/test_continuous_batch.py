@@ -31,6 +31,23 @@ def some_texts(count: int, most: int = 40) -> list[Text]:
     ]
 
 
+def slow_to_read(model, rows: int, seconds: float) -> ContinuousBatch:
+    """One on whose clock a piece takes that long and a step half a second."""
+    now = [0.0]
+    batch = ContinuousBatch(model, rows, stall=0.05, clock=lambda: now[0])
+
+    def taking(work, seconds: float):
+        def taken(given):
+            now[0] += seconds
+            return work(given)
+
+        return taken
+
+    batch.cache.read = taking(batch.cache.read, seconds)
+    batch.cache.step = taking(batch.cache.step, 0.5)
+    return batch
+
+
 def alone(model, text: Text) -> list[int]:
     """What `stream_ids` writes, from the prompt that the text had."""
     return list(stream_ids(model, text.ids, text.settings))
@@ -49,10 +66,10 @@ def write_all(batch: ContinuousBatch | InTurn, texts: list[Text], rows: int, see
 
 @pytest.mark.parametrize("fields", [{}, {"window": 5}, {"positions": "learned"}])
 def test_whoever_comes_and_goes_each_text_is_what_it_is_alone(fields, random_model):
-    """What is to be read goes in the smallest pieces; `generate_batch` has it whole."""
+    """What is to be read goes in small pieces; `generate_batch` has it whole."""
     model, texts = random_model(**fields), some_texts(8)
     expected = [alone(model, text) for text in texts]
-    write_all(ContinuousBatch(model, 4, stall=0.0), texts, 4, seed=1)
+    write_all(slow_to_read(model, 4, seconds=0.6), texts, 4, seed=1)
     assert [text.new for text in texts] == expected
 
 
@@ -87,9 +104,8 @@ def long_model(random_model):
 
 
 def test_a_long_prompt_is_read_in_pieces_and_the_others_go_on(long_model):
-    """A clock on which each piece takes too long: the shortest are read, and a byte between two."""
-    ticks = iter(range(10_000))
-    batch = ContinuousBatch(long_model, 2, stall=0.5, clock=lambda: next(ticks))
+    """Each piece takes longer than a step: the smallest are read, and a byte between two."""
+    batch = slow_to_read(long_model, 2, seconds=0.6)
     talking, long = some_texts(1)[0], Text([7] * 300, SETTINGS[0])
     batch.join(talking)
     batch.step()
@@ -102,18 +118,30 @@ def test_a_long_prompt_is_read_in_pieces_and_the_others_go_on(long_model):
     assert long.new == [*stream_ids(long_model, [7] * 300, replace(SETTINGS[0], max_new_bytes=1))]
 
 
-def test_pieces_grow_while_they_take_no_time(long_model):
+@pytest.mark.parametrize(("seconds", "sizes"), [(0.01, [64, 128, 256, 51]), (0.04, [64] * 7)])
+def test_pieces_grow_while_they_take_little_of_the_time_they_may(seconds, sizes, long_model):
     read = []
-    batch = ContinuousBatch(long_model, 1, stall=0.5, clock=lambda: 0.0)
+    batch = slow_to_read(long_model, 1, seconds)
     keep, batch.cache.read = batch.cache.read, lambda texts: (read.append(texts), keep(texts))
     batch.join(Text([7] * 500, SETTINGS[0]))
     while batch.texts[0].new == []:
         batch.step()
-    assert [len(texts[0]) for texts in read] == [64, 128, 256, 51]
+    assert [len(texts[0]) for texts in read][: len(sizes)] == sizes
+
+
+def test_a_piece_may_take_as_long_as_a_step(long_model):
+    """Where others want the processor, a step takes long; the smallest pieces would take ages."""
+    batch = slow_to_read(long_model, 2, seconds=0.1)
+    batch.join(some_texts(1)[0])
+    batch.step()
+    batch.join(Text([7] * 500, SETTINGS[0]))
+    batch.step()
+    batch.step()
+    assert batch.at_once > 4 * FEW
 
 
 def test_who_comes_while_a_long_prompt_is_read_need_not_wait_for_its_end(long_model):
-    batch = ContinuousBatch(long_model, 2, stall=0.0)  # no piece is short enough
+    batch = slow_to_read(long_model, 2, seconds=0.6)
     long, short = Text([7] * 400, SETTINGS[0]), Text([5] * 4, SETTINGS[0])
     batch.join(long)
     batch.step()

@@ -49,7 +49,8 @@ class ContinuousBatch:
     has outgrown the context, goes in pieces, one between two steps: the others wait no longer.
 
     Args:
-        stall: seconds that a piece may take; its size is doubled and halved accordingly.
+        stall: seconds that a piece may take, or as long as a step does where that is more, as on
+            a machine that others use too; its size is doubled and halved accordingly.
         clock: returns seconds; a test passes its own.
     """
 
@@ -64,7 +65,7 @@ class ContinuousBatch:
         self.context_length = model.config.context_length
         self.texts: list[Text] = []
         self.at_once = READ_AT_ONCE if stall == math.inf else 4 * FEW
-        self._turns = count(1)
+        self._turns, self._step_seconds = count(1), 0.0
 
     def join(self, text: Text) -> None:
         """Takes a text in: it is read, then written."""
@@ -96,8 +97,10 @@ class ContinuousBatch:
         ids = [None] * len(self.texts)
         for row, text in zip(rows, drawn, strict=True):
             ids[row] = text.ids[-1]
+        begun = self.clock()
         logits = self.cache.step(ids)  # (B, V)
         draw_one_each(drawn, logits[rows])
+        self._step_seconds = self.clock() - begun
         return drawn
 
     def _shorten(self) -> None:
@@ -128,9 +131,10 @@ class ContinuousBatch:
 
     def _adapt(self, positions: int, seconds: float) -> None:
         """Asks for fewer positions next time, or for more."""
-        if seconds > self.stall:
+        allowed = max(self.stall, self._step_seconds)
+        if seconds > allowed:
             self.at_once = max(FEW, self.at_once // 2)
-        elif seconds < self.stall / 3 and 2 * positions > self.at_once:
+        elif seconds < allowed / 3 and 2 * positions > self.at_once:
             self.at_once = min(READ_AT_ONCE, 2 * self.at_once)
 
 
