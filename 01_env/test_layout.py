@@ -109,6 +109,7 @@ TABLE = {
     "chat.generation": 6,
     "chat.session": 6,
     "chat.row_cache": 6,
+    "chat.continuous_batch": 6,
     "chat.batch_generation": 6,
     "chat.lora": 6,
     "chat.adapter_file": 6,

@@ -59,6 +59,8 @@ def test_what_stands_right_of_a_row_is_not_seen(tiny_model):
     for surplus in (0.0, 1000.0):
         cache = RowCache(tiny_model, 2)
         with torch.no_grad():
+            cache.join()
+            cache.join()
             cache.read({0: ids[:4], 1: ids})
             for layer in cache.layers:
                 layer.keys[0, :, 4:] = layer.values[0, :, 4:] = surplus

@@ -31,10 +31,10 @@ class Limits:
     """longest reply that may be asked for"""
     max_candidates: int = 8
     """replies that may be drawn side by side, to give one of them; 1 turns that off"""
-    concurrent: int = 2
-    """replies written at the same time"""
-    queue_length: int = 16
-    """requests that wait for a free slot; one more is told to come back (503)"""
+    concurrent: int = 32
+    """replies written at the same time, candidates counted one by one"""
+    queue_length: int = 32
+    """replies that wait until one of those ends; who comes then is told to come back (503)"""
     queue_seconds: float = 30.0
     """longest wait in that line before a 503"""
     reply_seconds: float = 120.0

@@ -39,6 +39,7 @@ from given_snapshots import run_with_snapshots
 from given_weights import packed_for_browsers
 from http_errors import answer_in_json
 from jsonargparse import ArgumentParser, set_parsing_settings
+from talkers import Talkers
 from waitress.server import create_server
 from web_app import create_app
 
@@ -57,7 +58,7 @@ from shared.training.run_log import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
 COURSE = ROOT / "01_env" / "course"
-SPARE_THREADS = 4  # for the page, /healthz and refusals while every slot and place is taken
+SPARE_THREADS = 4  # for the page, /healthz and refusals while every row and place is taken
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -86,6 +87,7 @@ def main(arguments: list[str]) -> None:
         limits=limits,
         defaults=built.defaults,
         pick=pick,
+        side_by_side=not answered_by,
         facts=facts_of(model, checkpoint)
         | {"device": device_label(device), "answered_by": answered_by},
         weights=weights,
@@ -97,7 +99,7 @@ def main(arguments: list[str]) -> None:
     )
     server, channels = build_server(app, limits, options.host, options.port, options.behind_proxy)
     with steady_generation(model):
-        serve_until_told(server, channels, app.extensions["slots"], options.grace_seconds)
+        serve_until_told(server, channels, app.extensions["talkers"], options.grace_seconds)
 
 
 def command_line() -> ArgumentParser:
@@ -206,7 +208,7 @@ def address_of(server: Any) -> str:
 
 
 def serve_until_told(
-    server: Any, channels: dict[int, Any], slots: Any, grace_seconds: float
+    server: Any, channels: dict[int, Any], talkers: Talkers, grace_seconds: float
 ) -> None:
     """Serves until SIGTERM or Ctrl-C, then lets replies in flight end.
 
@@ -223,10 +225,10 @@ def serve_until_told(
             time.sleep(0.2)
     except KeyboardInterrupt:
         grace_seconds = 0
-    slots.close()
-    if not slots.wait_until_unused(grace_seconds):
-        slots.hurry = True
-        slots.wait_until_unused(2)
+    talkers.close()
+    if not talkers.wait_until_unused(grace_seconds):
+        talkers.hurry = True
+        talkers.wait_until_unused(2)
     wait_until_sent(channels, 2)  # the sockets close with the process
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from chat_request import Limits
 from flask import url_for
-from served_models import CONFIG, Reciter, Talker, free_slots, post, served, streamed, wait_until
+from served_models import CONFIG, Reciter, Talker, free_rows, post, served, streamed, wait_until
 from web_app import create_app
 
 from shared.model.config import ModelConfig
@@ -44,7 +44,7 @@ def send(address: str, asked: dict) -> socket.socket:
 
 
 @pytest.mark.parametrize(("stream", "count"), [(True, 1), (False, 1), (True, 3)])
-def test_a_client_that_leaves_frees_its_slot_long_before_its_reply_would_end(
+def test_a_client_that_leaves_frees_its_row_long_before_its_reply_would_end(
     stream, count, talker, tokenizer
 ):
     app = create_app(talker, tokenizer, limits=ONE)
@@ -52,23 +52,23 @@ def test_a_client_that_leaves_frees_its_slot_long_before_its_reply_would_end(
         connection = send(address, MINUTE | {"stream": stream, "candidates": count})
         if stream and count == 1:  # of several nothing is sent before one is chosen
             assert connection.recv(20).startswith(b"HTTP/1.1 200")
-        wait_until(lambda: free_slots(app) == 0)
+        wait_until(lambda: free_rows(app) == 0)
         connection.close()
-        wait_until(lambda: free_slots(app) == 1)
+        wait_until(lambda: free_rows(app) == 1)
 
 
-def test_a_client_that_leaves_a_model_which_writes_only_spaces_frees_its_slot(tokenizer):
+def test_a_client_that_leaves_a_model_which_writes_only_spaces_frees_its_row(tokenizer):
     app = create_app(Reciter("", 0.01, at_end=ord(" ")), tokenizer, limits=ONE)
     with served(app, ONE) as address:
         connection = send(address, MINUTE | {"stream": True, "temperature": 0})
-        wait_until(lambda: free_slots(app) == 0)
+        wait_until(lambda: free_rows(app) == 0)
         connection.close()
-        wait_until(lambda: free_slots(app) == 1)
+        wait_until(lambda: free_rows(app) == 1)
 
 
 def test_a_full_line_is_refused_at_once_and_page_and_health_stay_reachable(talker, tokenizer):
     app = create_app(talker, tokenizer, limits=ONE)
-    waiting = app.extensions["slots"]._waiting
+    waiting = app.extensions["talkers"]._line
     with served(app, ONE) as address:
         open_ones = [send(address, MINUTE | {"stream": True}) for _ in range(3)]
         wait_until(lambda: len(waiting) == 2)
@@ -85,7 +85,7 @@ def test_a_full_line_is_refused_at_once_and_page_and_health_stay_reachable(talke
         wait_until(lambda: len(waiting) == 1)
         for connection in open_ones:
             connection.close()
-        wait_until(lambda: free_slots(app) == 1 and not waiting)
+        wait_until(lambda: free_rows(app) == 1 and not waiting)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_reply_that_takes_too_long_ends_with_length(stream, talker, tokenizer)
 def test_32_clients_at_once_get_exactly_what_each_gets_alone(tokenizer):
     torch.manual_seed(0)
     model = Transformer(ModelConfig(context_length=96, n_layers=1, d_model=32, n_heads=2)).eval()
-    limits = Limits(concurrent=4, queue_length=32)
+    limits = Limits(concurrent=24)  # most side by side, the others in the line
     app = create_app(model, tokenizer, limits=limits)
 
     def asked(number: int) -> dict:

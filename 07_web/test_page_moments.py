@@ -85,10 +85,11 @@ def test_a_busy_server_is_told_kindly_and_retry_works(browser, tokenizer):
     limits = Limits(concurrent=1, queue_length=0)
     app = create_app(Reciter(" Here I am."), tokenizer, limits=limits)
     with served(app, limits) as address, opened(browser, address, allowed="503") as page:
-        slot = app.extensions["slots"].take(1)
+        talkers = app.extensions["talkers"]
+        talkers.close()
         say(page, "hello")
         expect(page.locator("#notice")).to_contain_text("busy with other chats")
-        slot.free()
+        talkers._open = True
         button(page, "Retry").click()
         assert finished(page) == "Here I am."
         expect(page.locator("#notice")).to_have_text("")

@@ -137,14 +137,32 @@ def run_load_test(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_load_test_counts_every_request_once(checkpoint):
-    options = "--clients 4 --requests 12 --max_new_bytes 20"
+def test_the_load_test_counts_every_request_once_and_draws_its_table(checkpoint, tmp_path):
+    figure = tmp_path / "clients.png"
+    options = f"--clients 1 4 --requests 3 --max_new_bytes 20 --figure {figure}"
     done = run_load_test("--checkpoint", str(checkpoint), *options.split())
     assert done.returncode == 0, done.stderr
-    rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "-")
-    assert rows["requests"] == "12"
-    assert int(rows["ok"]) + int(rows["503, told to come back"]) == 12
-    assert float(rows["to the end, median s"]) >= float(rows["to the first byte, median s"]) > 0
+    _, *rows = (line.split() for line in done.stdout.splitlines())
+    assert [row[:4] for row in rows] == [["1", "3", "0", "0"], ["4", "12", "0", "0"]]
+    for *_, rate, per_cpu_second, median, _, p95, _ in rows:
+        assert float(rate) > 0 and float(per_cpu_second) > 0
+        assert 0 < float(median) <= float(p95)
+    assert figure.stat().st_size > 1000
+
+
+HEAVY = ("datasets", "matplotlib", "pandas", "transformers", "tokenizers", "rich", "torch._dynamo")
+
+
+def test_a_server_imports_nothing_that_a_chat_does_not_need(checkpoint):
+    """Each would keep the first page waiting."""
+    told = f"import sys; sys.path.insert(0, {str(HERE)!r}); import serve; " + (
+        "serve.serve_until_told = lambda *_: print(*sys.modules); "
+        f"serve.main(['--checkpoint', {str(checkpoint)!r}, '--device', 'cpu', '--port', '0'])"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "talkers" in loaded, done.stderr
+    assert not loaded & set(HEAVY)
 
 
 @pytest.mark.parametrize(

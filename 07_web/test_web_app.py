@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from chat_request import Limits
+from served_models import CONFIG, Talker, free_rows, wait_until
 from web_app import create_app
 
 from shared.chat.sampling import SamplingSettings
@@ -133,19 +134,21 @@ def test_half_a_surrogate_pair_is_text_like_any_other(client):
     assert client.post("/chat", data=body, content_type="application/json").status_code == 200
 
 
-def test_when_every_slot_is_taken_the_next_one_is_told_to_come_back(model, tokenizer):
-    app = create_app(model, tokenizer, limits=Limits(concurrent=1, queue_seconds=0.05))
+def test_when_every_row_is_taken_the_next_one_is_told_to_come_back(tokenizer):
+    limits = Limits(concurrent=1, queue_seconds=0.05, max_new_bytes=100_000)
+    app = create_app(Talker(CONFIG).eval(), tokenizer, limits=limits)
     held = app.test_client().post(
-        "/chat", json={"messages": HI, "stream": True, "max_new_bytes": 50}, buffered=False
+        "/chat", json={"messages": HI, "stream": True, "max_new_bytes": 100_000}, buffered=False
     )
     refused = app.test_client().post("/chat", json={"messages": HI})
     assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
-    held.close()  # the client leaves in the middle of its reply, and its slot is free again
+    held.close()  # the client leaves in the middle of its reply, and its row is free again
+    wait_until(lambda: free_rows(app) == 1)
     accepted = app.test_client().post("/chat", json={"messages": HI, "max_new_bytes": 3})
     assert accepted.status_code == 200
 
 
-def test_refused_requests_take_no_slot(model, tokenizer):
+def test_refused_requests_take_no_row(model, tokenizer):
     client = create_app(
         model, tokenizer, limits=Limits(concurrent=1, queue_seconds=0.05)
     ).test_client()

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 from chat_request import PICK_NAMES, Limits
-from served_models import CONFIG, Talker, free_slots, post, running, streamed
+from served_models import CONFIG, Talker, free_rows, post, running, streamed
 from web_app import create_app
 
 from shared.chat.candidates import PICKS, by_score, draw_candidates, pick_named
@@ -148,7 +148,7 @@ def test_the_servers_function_picks_where_nobody_names_a_rule(model, tokenizer):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_function_that_fails_is_an_error_and_frees_the_slot(stream, model, tokenizer):
+def test_a_function_that_fails_is_an_error_and_frees_the_row(stream, model, tokenizer):
     def fails(messages, reply):
         raise ZeroDivisionError
 
@@ -159,7 +159,7 @@ def test_a_function_that_fails_is_an_error_and_frees_the_slot(stream, model, tok
             client.post("/chat", json=FOUR | {"stream": True})
     else:
         assert client.post("/chat", json=FOUR).status_code == 500
-    assert free_slots(app) == 1
+    assert free_rows(app) == 1
 
 
 def test_time_that_is_up_ends_all_candidates_where_they_are(tokenizer):

@@ -25,22 +25,22 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
-from chat_request import SERVERS_OWN, BadRequest, Limits, parse_request
+from chat_request import SERVERS_OWN, BadRequest, ChatRequest, Limits, parse_request
 from flask import Flask, Response, jsonify, request
 from given_snapshots import give_snapshots
 from given_weights import give_weights
 from same_origin import guard_origins
 from server_names import guard_names
-from slots import Slot, Slots
+from talkers import STALL_SECONDS, Talk, Talkers
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from shared.chat.candidates import PICKS, Choice, Pick, by_vote, stream_chosen
+from shared.chat.candidates import PICKS, Pick, by_vote, chosen, weighed
+from shared.chat.continuous_batch import ContinuousBatch, InTurn
 from shared.chat.sampling import SamplingSettings
-from shared.chat.session import Piece, stream_reply
+from shared.chat.session import Piece
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
 
@@ -64,6 +64,7 @@ def create_app(
     limits: Limits | None = None,
     defaults: SamplingSettings | None = None,
     pick: Pick = by_vote,
+    side_by_side: bool = True,
     facts: dict[str, Any] | None = None,
     weights: bytes | None = None,
     snapshots: Path | None = None,
@@ -75,9 +76,10 @@ def create_app(
     """Builds the application around one model, which all requests share and none changes.
 
     Args:
-        limits: of one request, and of all at once: the server closes `app.extensions["slots"]`.
+        limits: of one request, and of all at once: the server closes `app.extensions["talkers"]`.
         defaults: sampling settings where a request names none.
         pick: which of several candidates is sent where a request names no rule.
+        side_by_side: False where a learner's own functions write, one text at a time.
         facts: what the page may tell about the model.
         weights, snapshots: of a model for browsers, and of its run's past; None refuses.
         allow_origin: other sites whose pages may chat, such as https://example.org.
@@ -87,7 +89,9 @@ def create_app(
     limits = limits or Limits()
     defaults = limits.shortened(defaults or SamplingSettings())
     app = bare_app(limits, behind_proxy)
-    slots, picks = app.extensions["slots"], {**PICKS, SERVERS_OWN: pick}
+    rows = (model, limits.concurrent, STALL_SECONDS)
+    talkers = Talkers(ContinuousBatch(*rows) if side_by_side else InTurn(model), limits)
+    app.extensions["talkers"], picks = talkers, {**PICKS, SERVERS_OWN: pick}
     offer = give_snapshots(app, snapshots, give_weights(app, weights))
 
     @app.get("/")
@@ -104,21 +108,16 @@ def create_app(
         if not request.is_json:
             raise BadRequest(415, "Content-Type", "expected application/json")
         asked = parse_request(request.get_data(), limits, defaults)
-        gone = client_gone()
-        slot = slots.take(limits.queue_seconds, gone)
-        if slot is None:
-            raise BadRequest(503, "server", "busy: every slot is taken, please try again")
-        end = monotonic() + limits.reply_seconds
+        talk = Talk(asked, tokenizer, model.config.context_length, client_gone())
+        waited = talkers.ask(talk)
+        if waited is None:
+            raise BadRequest(503, "server", "busy: every row is taken, please try again")
+        pieces = talk.pieces() if asked.candidates == 1 else the_chosen(asked, talk)
+        return streamed(pieces, talk, waited) if asked.stream else whole(pieces, waited)
 
-        def over() -> bool:
-            return gone() or slots.hurry or monotonic() > end
-
-        given = (model, tokenizer, asked.messages, asked.settings)
-        if asked.candidates > 1:
-            pieces = stream_chosen(*given, Choice(asked.candidates, picks[asked.pick]), over)
-        else:
-            pieces = stream_reply(*given, over)
-        return streamed(pieces, slot) if asked.stream else whole(slot.guard(pieces), slot.waited)
+    def the_chosen(asked: ChatRequest, talk: Talk) -> Iterator[Piece]:
+        drawn = weighed(model, tokenizer, asked.messages, talk.read())
+        yield chosen(asked.messages, drawn, picks[asked.pick], talk.prompt_bytes)
 
     guard_names(app, bound_to, allowed_host, behind_proxy)
     guard_origins(app, allow_origin)
@@ -126,11 +125,10 @@ def create_app(
 
 
 def bare_app(limits: Limits, behind_proxy: bool) -> Flask:
-    """An application with slots, the page's parts and answers to errors; no other address yet."""
+    """An application with the page's parts and answers to errors; no other address yet."""
     app = Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
     # Room for the largest body that passes and not a byte more is read.
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    app.extensions["slots"] = Slots(limits.concurrent, limits.queue_length)
     if behind_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
     answer_errors(app, limits)
@@ -180,11 +178,11 @@ def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     return jsonify(reply=text, **ending(last, queue_seconds))
 
 
-def streamed(pieces: Iterator[Piece], slot: Slot) -> Response:
-    """The reply as it is written; `slot` is free after it."""
-    parts = events(slot.guard(pieces), slot.waited)
+def streamed(pieces: Iterator[Piece], talk: Talk, queue_seconds: float) -> Response:
+    """The reply as it is written; if it is closed before its end, its row is free."""
+    parts = events(pieces, queue_seconds)
     response = Response(parts, mimetype="text/event-stream", headers=STREAM_HEADERS)
-    response.call_on_close(slot.free)  # a client may leave before the first piece is asked for
+    response.call_on_close(talk.leave)
     return response
 
 

@@ -113,9 +113,9 @@ def tell_proxy(address: str, new_bytes: int = 400) -> float:
 
 
 def tell_longest(speed: float, limits: Limits) -> None:
-    """How long one request can hold a slot."""
+    """How long one request can hold a row."""
     longest = limits.max_new_bytes
-    print(f"at {speed:.0f} bytes a second a slot is held for")
+    print(f"at {speed:.0f} bytes a second a row is held for")
     print(f"  {longest:>9,} bytes, the most that is written  {longest / speed:8.0f} s")
     print(f"  {LONGEST_ASKED:>9,} bytes, with no limit of ours   {LONGEST_ASKED / speed:8.0f} s")
 

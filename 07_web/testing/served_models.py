@@ -49,10 +49,13 @@ class Reciter(Transformer):
         if cache is None:  # it is asked how likely a reply is, and likes each as well
             return logits
         time.sleep(self.seconds_a_byte)
-        layer = cache.layers[0]  # how far the reply is, is kept where the conversation is
-        said = getattr(layer, "said", 0)
-        layer.said, layer.length = said + 1, getattr(layer, "length", 0) + ids.shape[1]
-        logits[:, -1, self.text[said] if said < len(self.text) else self.at_end] = 1000.0
+        # The ids stand in the place of keys: so they are kept where the conversation is.
+        written = ids[:, None, :, None].expand(-1, 1, -1, 8).float()  # (B, 1, T, 8)
+        held, _, mask = cache.layers[0].extend(written, written)
+        for row, keys in enumerate(held[:, 0, :, 0].long()):
+            known = keys if mask is None else keys[mask[row, 0, 0] == 0]
+            said = len(bytes(known.tolist()).rpartition(b"assistant:")[2])
+            logits[row, -1, self.text[said] if said < len(self.text) else self.at_end] = 1000.0
         return logits
 
 
@@ -66,9 +69,9 @@ def adapter_beside(model: Transformer, path: Path) -> Path:
     return path
 
 
-def free_slots(app: Flask) -> int:
+def free_rows(app: Flask) -> int:
     """How many replies could begin now."""
-    return app.extensions["slots"]._free
+    return app.extensions["talkers"].free
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 20) -> None:
@@ -108,7 +111,7 @@ def served(app: Flask, limits: Limits | None = None, **options: Any) -> Iterator
     try:
         yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        app.extensions["slots"].hurry = True
+        app.extensions["talkers"].hurry = True
         server.task_dispatcher.shutdown(timeout=5)
         end_loop(server, channels)
         serving.join(timeout=5)

@@ -1,19 +1,15 @@
 """Generation in batches: many texts at once, each the same as if it were alone.
 
-One id at a time, a pass reads every weight for a single position; with 64 texts side by side
-it reads them once for 64. A text that ends makes room for the next one that waits.
 Promoted by 06_chat.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
-import torch
-
-from shared.chat.generation import RECENT, Over, keep_recent_half, never
-from shared.chat.row_cache import RowCache
-from shared.chat.sampling import SamplingSettings, next_tokens
+from shared.chat.continuous_batch import ContinuousBatch, Text
+from shared.chat.generation import Over, keep_recent_half, never
+from shared.chat.sampling import SamplingSettings
 from shared.chat.session import FinishReason, GrowingReply, fit_turns
 from shared.errors import UserError
 from shared.model.transformer import Transformer
@@ -48,18 +44,6 @@ def tell_nobody(row: int) -> None:
     """Nobody waits for single texts."""
 
 
-@dataclass
-class _Text:
-    """A text in the making: its number, what stands in the window, what was drawn so far."""
-
-    number: int
-    ids: list[int]
-    generator: torch.Generator
-    unread: bool = True
-    new: list[int] = field(default_factory=list)
-
-
-@torch.inference_mode()
 def generate_batch(
     model: Transformer,
     prompts: Sequence[list[int]],
@@ -87,47 +71,17 @@ def generate_batch(
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; expected at least 1")
-    texts = [_Text(i, list(ids), settings.generator(i)) for i, ids in enumerate(prompts)]
+    texts = [Text(list(ids), settings, partial(shorten, n), n) for n, ids in enumerate(prompts)]
     waiting = sorted(texts, key=lambda text: len(text.ids))
-    cache, rows = RowCache(model, min(batch_size, len(texts))), []
-    while (waiting or rows) and not over():
-        rows += [waiting.pop() for _ in range(min(batch_size - len(rows), len(waiting)))]
-        _read_unread(cache, rows, shorten)
-        _draw_one_each(cache, rows, settings)
-        for row in reversed(range(len(rows))):
-            text = rows[row]
+    batch = ContinuousBatch(model, min(batch_size, len(texts)))
+    while (waiting or batch.texts) and not over():
+        while waiting and len(batch.texts) < batch_size:
+            batch.join(waiting.pop())
+        for text in batch.step():
             if stop(text.number, text.new[-1]) or len(text.new) == settings.max_new_bytes:
-                _take_out(cache, rows, row)
+                batch.leave(text)
                 on_done(text.number)
     return [text.new for text in texts]
-
-
-def _take_out(cache: RowCache, rows: list[_Text], row: int) -> None:
-    """One text ends; the last moves into its place."""
-    cache.drop(row)
-    rows[row] = rows[-1]
-    rows.pop()
-
-
-def _read_unread(cache: RowCache, rows: list[_Text], shorten: ShortenRow) -> None:
-    """Reads what is new or has outgrown the context, all but the last id, into its row."""
-    context_length = cache.model.config.context_length
-    texts = {}
-    for row, text in enumerate(rows):
-        while len(text.ids) > context_length:
-            text.ids, text.unread = shorten(text.number, text.ids), True
-        if text.unread:
-            texts[row], text.unread = text.ids[:-1], False
-    cache.read(texts)
-
-
-def _draw_one_each(cache: RowCache, rows: list[_Text], settings: SamplingSettings) -> None:
-    logits = cache.step([text.ids[-1] for text in rows])  # (B, V)
-    recents = [text.ids[-RECENT:] for text in rows]
-    generators = [text.generator for text in rows]
-    for text, token in zip(rows, next_tokens(logits, settings, generators, recents), strict=True):
-        text.ids.append(token)
-        text.new.append(token)
 
 
 def reply_batch(

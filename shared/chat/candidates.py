@@ -75,12 +75,16 @@ def stream_chosen(
         UserError: there is no message to reply to, or the count is out of range.
     """
     drawn = draw_candidates(model, tokenizer, messages, choice.count, settings, over)
-    best = drawn[choice.pick(messages, drawn)]
-    agreed = sum(each.answer == best.answer for each in drawn)
     prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
-    size = len(tokenizer.decode_bytes(prompt))
+    yield chosen(messages, drawn, choice.pick, len(tokenizer.decode_bytes(prompt)))
+
+
+def chosen(messages: list[Message], drawn: list[Candidate], pick: Pick, prompt_bytes: int) -> Piece:
+    """The picked one as a whole reply, with how many there were and how many give its answer."""
+    best = drawn[pick(messages, drawn)]
+    agreed = sum(each.answer == best.answer for each in drawn)
     text, finish_reason, reply_bytes = best.reply
-    yield Piece(text, finish_reason, size, reply_bytes, len(drawn), agreed)
+    return Piece(text, finish_reason, prompt_bytes, reply_bytes, len(drawn), agreed)
 
 
 def draw_candidates(
@@ -101,6 +105,13 @@ def draw_candidates(
     if not 1 <= count <= MOST:
         raise UserError(f"candidates is {count}; expected 1 to {MOST}")
     replies = reply_batch(model, tokenizer, [messages] * count, settings, over=over)
+    return weighed(model, tokenizer, messages, replies)
+
+
+def weighed(
+    model: Transformer, tokenizer: Tokenizer, messages: list[Message], replies: Sequence[Reply]
+) -> list[Candidate]:
+    """Replies to one conversation, each with how likely the model finds it."""
     room = model.config.context_length + 1
     prompt = fit_turns(messages, [], tokenizer, model.config.context_length)
     said = [reply_ids(r.text, tokenizer, r.finish_reason == "stop") for r in replies]
