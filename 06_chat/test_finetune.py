@@ -21,7 +21,11 @@ from shared.chat.practice import Practice, PracticeBatch, practice_loss
 from shared.chat.reply_rows import side_by_side
 from shared.errors import UserError
 from shared.model.config import ModelConfig
+from shared.model.interop_folder import write_their_folder
+from shared.model.transformer import Transformer
 from shared.text.batches import NOT_COUNTED
+from shared.text.bpe_files import write_tokenizers_json
+from shared.text.bpe_training import train_bpe
 from shared.text.drills import SKILLS
 from shared.text.sources import Source
 from shared.training import run_log, sitting
@@ -266,3 +270,26 @@ def test_a_model_whose_tokenizer_is_another_one_is_refused(tune, base, tmp_path)
     (other / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="tokenizer"):
         tune("sft", "--from", str(other))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--lora", "2")], ids=["all weights", "LoRA"])
+def test_a_model_in_another_engines_folder_is_tuned_with_its_own_tokenizer(
+    more, tune, base, tmp_path
+):
+    model, _ = load_model(find_checkpoint(base))
+    tokenizer = train_bpe(["the first line of it is short, user: and assistant: "] * 9, 270)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    write_their_folder(widened(model, tokenizer.vocab_size + 5), theirs, [tokenizer.end_of_text])
+    write_tokenizers_json(tokenizer, theirs / "tokenizer.json")
+    folder = tune("sft", "--from", str(theirs), "--data", "primer", *more)
+    tuned, own = load_model(find_checkpoint(folder))
+    assert own.encode("user: line").tolist() == tokenizer.encode("user: line").tolist()
+    assert (tuned.config.vocab_size, tuned.config.context_length) == (own.vocab_size, 128)
+    assert "began with | theirs |" in (folder / "card.md").read_text()
+
+
+def widened(model: Transformer, vocab_size: int) -> Transformer:
+    """A model of the same sizes with more ids, untrained."""
+    return Transformer(replace(model.config, vocab_size=vocab_size))
