@@ -229,8 +229,12 @@ def draw(rows: list[Row], path: Path) -> None:
 
     figure, (rate, wait) = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
     clients = [row.clients for row in rows]
-    rate.plot(clients, [row.rate for row in rows], "o-")
-    rate.set(title="all replies together", ylabel="bytes/s")
+    rate.plot(clients, [row.rate for row in rows], "o-", label="a second")
+    if all(row.per_cpu_second for row in rows):
+        costs = [row.per_cpu_second for row in rows]
+        rate.plot(clients, costs, "o--", label="a second of the server's processor time")
+    rate.set(title="all replies together", ylabel="bytes")
+    rate.legend()
     wait.plot(clients, [1000 * row.median for row in rows], "o-", label="median")
     wait.plot(clients, [1000 * row.p95 for row in rows], "o--", label="95th percentile")
     wait.set(title="to the first byte", ylabel="ms")

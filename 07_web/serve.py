@@ -58,6 +58,7 @@ from shared.training.run_log import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
 COURSE = ROOT / "01_env" / "course"
+TURN_SECONDS = 0.0005  # Python's own 5 ms, for each of a request's turns, are a long wait together
 SPARE_THREADS = 4  # for the page, /healthz and refusals while every row and place is taken
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -219,6 +220,7 @@ def serve_until_told(
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     serving = threading.Thread(target=server.run, daemon=True)
     try:
+        sys.setswitchinterval(TURN_SECONDS)
         serving.start()
         print(f"chat with your model at {address_of(server)}  (Ctrl-C ends it)", flush=True)
         while serving.is_alive() and not told:

@@ -152,6 +152,7 @@ class Talkers:
     def _write(self) -> None:
         try:
             while self._let_in():
+                time.sleep(0)  # where there is one core, requests' threads have their turn here
                 drawn = self.batch.step()
                 now = time.monotonic()
                 for text in drawn:
@@ -198,9 +199,10 @@ class Talkers:
     def _end_what_is_over(self, now: float) -> None:
         for text, talk in list(self._rows.items()):
             if talk.left or self.hurry or now > talk.end or talk.gone():
-                if talk in self._line:  # candidates that never began
-                    self._line.remove(talk)
-                    talk.finish(len(talk.without_row))
+                with self._changed:
+                    if talk in self._line:  # candidates that never began
+                        self._line.remove(talk)
+                        talk.finish(len(talk.without_row))
                 self._end(text)
 
     def _fail(self, error: Exception) -> None:

@@ -64,7 +64,7 @@ class Stage:
     @property
     def present(self) -> int:
         """Replies in a row or in the line."""
-        return len(self.batch.texts) + sum(len(t.without_row) for t in self.talkers._line)
+        return len(self.batch.texts) + sum(len(t.without_row) for t in list(self.talkers._line))
 
     def pieces(self, talk: Talk, answer: list) -> list[str]:
         """What comes of a talk that has asked."""
@@ -117,7 +117,8 @@ def test_rows_and_the_line_are_bounded_and_the_first_to_come_is_the_first_to_go_
     with stage(concurrent=2, queue_length=1) as here:
         talks = [here.ask() for _ in range(3)]
         wait_until(lambda: len(here.batch.texts) == 2)
-        assert here.talkers.ask(here.talk()) is None
+        _, refused = here.ask()
+        wait_until(lambda: refused == [None])
         assert [answer for _, answer in talks] == [[0.0], [0.0], []]
         talks[0][0].leave()
         here.step()
