@@ -16,8 +16,8 @@ TESTS = "\n".join(
 
 def commands() -> list[str]:
     """Lines of code blocks and pieces of sentences that begin as a command does."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
     pieces = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.M | re.S))
     return [
         line for line in lines + pieces if re.match(r"(\w+=\S+ )?(make|\S*python|torchrun) ", line)
