@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import text_to_batches
 import torch
 
 from shared.errors import UserError
@@ -132,3 +133,11 @@ def test_a_short_validation_text_is_still_measured():
 def test_shifted_by_hand():
     inputs, targets = shifted(torch.tensor([[7, 8, 9]]))
     assert inputs.tolist() == [[7, 8]] and targets.tolist() == [[8, 9]]
+
+
+def test_the_script_tells_of_a_folder_of_notes_and_what_it_passed_over(tmp_path, capsys):
+    for name in ("a.md", "b.md", "c.txt"):
+        (tmp_path / name).write_text("one thought after another, and back again. " * 40)
+    text_to_batches.main([f"markdown:{tmp_path}"])
+    shown = capsys.readouterr().out
+    assert "lossless: True" in shown and "c.txt" in shown
