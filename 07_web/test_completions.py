@@ -1,14 +1,17 @@
 """The door for other programs, through the client that most of them have."""
 
+import json
+import re
 import threading
 from collections import defaultdict
+from pathlib import Path
 
 import openai
 import pytest
 import torch
 import web_app
 from chat_request import Limits
-from completions import IGNORED, READ_HERE, REFUSED, TAKEN
+from completions import IGNORED, READ_HERE, REFUSED, REFUSED_IN_MESSAGES, TAKEN
 from openai.types.chat import completion_create_params
 from served_models import CONFIG, Reciter, free_rows, served, wait_until
 from talkers import Talkers
@@ -75,6 +78,19 @@ def test_every_field_that_the_client_can_send_is_taken_ignored_or_refused():
     assert {*base, *streaming} <= set(places)
 
 
+def test_the_page_lists_every_field_in_its_place():
+    page = Path(__file__).with_name("other_programs.md").read_text(encoding="utf-8")
+    for heading, fields in {
+        "Taken": [*TAKEN, *READ_HERE],
+        "Ignored": IGNORED,
+        "Refused": [*REFUSED, *(f"messages[].{name}" for name in REFUSED_IN_MESSAGES)],
+    }.items():
+        section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+        assert sorted(named) == sorted(fields), heading
+
+
 def test_a_reply_is_that_of_chat_with_the_same_seed(client, app):
     asked = {"temperature": 1.5, "top_p": 0.9, "seed": 7}
     expected = app.test_client().post(
@@ -100,6 +116,8 @@ def test_several_replies_stream_side_by_side_as_they_come_whole(client):
     assert [each.choices[0].message.content for each in alone] == texts
     assert ["".join(deltas[n]) for n in range(3)] == texts and len(set(texts)) == 3
     assert [ends[n] for n in range(3)] == [choice.finish_reason for choice in whole.choices]
+    # The first text of each goes out at once, not behind those of its neighbours.
+    assert all(len([text for text in deltas[n] if text]) > 1 for n in range(3))
     assert chunks[-1].usage == whole.usage and not chunks[-1].choices
     assert len({chunk.id for chunk in chunks}) == 1
 
@@ -136,8 +154,8 @@ def test_a_reply_that_only_begins_a_stop_is_shown_whole(reciting):
 
 
 def test_log_probabilities_are_the_models_own_before_temperature_and_cuts(client, model):
-    # Seed 4 draws no space first, which would not be shown and so not told.
-    asked = {"logprobs": True, "top_logprobs": 3, "max_tokens": 12, "seed": 4}
+    # Seed 3 draws a space first, which is not shown and so not told.
+    asked = {"logprobs": True, "top_logprobs": 3, "max_tokens": 12, "seed": 5}
     asked |= {"temperature": 1.9, "top_p": 0.8, "extra_body": {"repetition_penalty": 1.3}}
     whole = ask(client, **asked).choices[0]
     content, told = whole.message.content, whole.logprobs.content
@@ -157,11 +175,13 @@ def test_log_probabilities_are_the_models_own_before_temperature_and_cuts(client
 
 
 def test_log_probabilities_are_computed_for_those_who_ask(client, monkeypatch):
-    asked = []
-    plain = continuous_batch.odds_of
-    monkeypatch.setattr(
-        continuous_batch, "odds_of", lambda *given: asked.append(given) or plain(*given)
-    )
+    asked, plain = [], continuous_batch.tell_odds
+
+    def counting(*given):
+        asked.append(given)
+        plain(*given)
+
+    monkeypatch.setattr(continuous_batch, "tell_odds", counting)
     assert ask(client, max_tokens=3).choices[0].logprobs is None
     assert not asked
     ask(client, max_tokens=3, logprobs=True)
@@ -251,6 +271,20 @@ def test_what_is_not_served_is_refused_by_name_in_one_line(asked, field, client)
     }
 
 
+ODD = [True, -1, 0.5, 10**400, float("nan"), "x", "\ud800", [], [1], [[]], {}, {"x": [None]}]
+
+
+@pytest.mark.parametrize("name", [*TAKEN, *READ_HERE, *IGNORED, *REFUSED, "new", "messages[0]"])
+def test_no_odd_value_breaks_anything(name, app):
+    client, asked = app.test_client(), {"messages": HI, "max_tokens": 1, "stream": False}
+    for odd in ODD:
+        sent = asked | {"messages": [odd]} if name == "messages[0]" else asked | {name: odd}
+        body = json.dumps(sent)
+        told = client.post("/v1/chat/completions", data=body, content_type="application/json")
+        assert told.status_code in (200, 400, 404), (name, odd)
+        assert "error" in told.get_json() if told.status_code > 200 else True
+
+
 def test_models_are_listed_and_others_are_not_found(client):
     assert [model.id for model in client.models.list()] == ["mine"]
     assert client.models.retrieve("mine").object == "model"
@@ -281,7 +315,7 @@ def test_other_errors_are_those_that_the_client_knows(kind, status, path, more, 
 def test_a_client_that_is_told_to_come_back_does_and_is_served(monkeypatch, tokenizer):
     monkeypatch.setattr(web_app, "RETRY_SECONDS", 0.05)
     limits = Limits(concurrent=1, queue_length=0)
-    app = create_app(Reciter("x" * 900, 0.005), tokenizer, limits=limits, name="mine")
+    app = create_app(Reciter("x" * 900, 0.03), tokenizer, limits=limits, name="mine")
     refused, plain = [], Talkers.ask
 
     def counted(self, talk):

@@ -163,17 +163,20 @@ def draw_one_each(texts: list[Text], logits: torch.Tensor) -> None:
         for text, token in zip(alike, drawn, strict=True):
             text.ids.append(token)
             text.new.append(token)
-    for row, text in enumerate(texts):
-        if text.likeliest is not None:
-            text.odds.append(odds_of(logits[row], text.new[-1], text.likeliest))
+    rows = [row for row, text in enumerate(texts) if text.likeliest is not None]
+    if rows:
+        tell_odds([texts[row] for row in rows], logits[rows])
 
 
-def odds_of(logits: torch.Tensor, token: int, likeliest: int) -> Odds:
-    """The odds behind one drawn id; logits (V,)."""
-    logs = logits.float().cpu().log_softmax(dim=-1)  # (V,)
-    best = logs.topk(min(likeliest, len(logs)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return Odds(logs[token].item(), list(pairs))
+def tell_odds(texts: list[Text], logits: torch.Tensor) -> None:
+    """Tells each text the odds of its newest id, which came from its row of logits (B, V)."""
+    logs = logits.float().cpu().log_softmax(dim=-1)  # (B, V)
+    drawn = logs.gather(1, torch.tensor([[text.new[-1]] for text in texts]))  # (B, 1)
+    best = logs.topk(min(max(text.likeliest for text in texts), logs.shape[1]))  # (B, likeliest)
+    told = zip(drawn.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+    for text, ([log_probability], ids, values) in zip(texts, told, strict=True):
+        likeliest = list(zip(ids, values, strict=True))[: text.likeliest]
+        text.odds.append(Odds(log_probability, likeliest))
 
 
 class InTurn:
