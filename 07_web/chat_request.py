@@ -73,8 +73,14 @@ class ChatRequest:
     settings: SamplingSettings
     stream: bool
     candidates: int
-    pick: str
-    """one of `PICK_NAMES`"""
+    pick: str | None
+    """one of `PICK_NAMES`; None: all are sent"""
+    stops: tuple[str, ...] = ()
+    """a reply ends before the first of them, too"""
+    max_ids: int | None = None
+    """longest reply where ids are counted and not bytes"""
+    likeliest: int | None = None
+    """as in `Text`"""
 
 
 class BadRequest(Exception):
@@ -93,12 +99,32 @@ def parse_request(body: bytes, limits: Limits, defaults: SamplingSettings) -> Ch
     Raises:
         BadRequest: 400 if it is not a JSON object, 422 if a field is not as it should be.
     """
+    return checked_request(json_object(body), limits, defaults)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds.
+
+    Raises:
+        BadRequest: 400 if it holds none.
+    """
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest(400, "body", f"not JSON: {str(error)[:100]}") from error
     if not isinstance(asked, dict):
         raise BadRequest(400, "body", f"expected a JSON object, got {type(asked).__name__}")
+    return asked
+
+
+def checked_request(
+    asked: dict[str, Any], limits: Limits, defaults: SamplingSettings
+) -> ChatRequest:
+    """What the fields of a `POST /chat` ask for.
+
+    Raises:
+        BadRequest: 422 if one is not as it should be.
+    """
     names = {item.name for item in fields(SamplingSettings)}
     others = ["messages", "stream", "think", "candidates", "pick"]
     unknown = sorted(asked.keys() - names - set(others))

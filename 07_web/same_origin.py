@@ -13,10 +13,11 @@ from flask import Flask, Response, request
 
 from shared.errors import UserError
 
-SHARED_PATHS = ("/chat", "/healthz")
+SHARED_PATHS = ("/chat", "/healthz", "/v1/models", "/v1/chat/completions")
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Content-Type",
+    # Programs send a key, and headers about themselves; `*` does not stand for Authorization.
+    "Access-Control-Allow-Headers": "*, Authorization, Content-Type",
     "Access-Control-Expose-Headers": "Retry-After",
     "Access-Control-Max-Age": "600",
 }
@@ -25,7 +26,7 @@ CORS_HEADERS = {
 def guard_origins(app: Flask, allowed: Sequence[str]) -> None:
     """Refuses requests of other sites' pages with 403, but for the origins in `allowed`.
 
-    Those may use /chat and /healthz: they get the CORS headers that browsers ask for,
+    Those may use the `SHARED_PATHS`: they get the CORS headers that browsers ask for,
     https://fetch.spec.whatwg.org/#http-cors-protocol.
 
     Raises:

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_request import Limits
+from completion_answers import name_of_run
 from flask import Flask
 from given_snapshots import run_with_snapshots
 from given_weights import packed_for_browsers
@@ -88,6 +89,7 @@ def main(arguments: list[str]) -> None:
         limits=limits,
         defaults=built.defaults,
         pick=pick,
+        name=name_of_run(checkpoint),
         side_by_side=not answered_by,
         facts=facts_of(model, checkpoint)
         | {"device": device_label(device), "answered_by": answered_by},

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 from chat_request import ChatRequest, Limits
 
@@ -24,11 +24,18 @@ GATHERED_SECONDS = 0.02  # text of so long goes out together: an event costs mor
 STALL_SECONDS = 0.05  # about as long may a piece of a prompt keep the others waiting
 
 
+class Part(NamedTuple):
+    """Text of one of the replies: the next that is to be shown."""
+
+    number: int
+    text: str
+
+
 class Talk:
     """A request and its replies in the making: one, or several candidates.
 
-    Its inbox gets the seconds that it stood in the line, or None if it is refused; pieces of
-    text; at the end a list of `Reply`. An error may come in place of each.
+    Its inbox gets the seconds that it stood in the line, or None if it is refused; each `Part`;
+    at the end a list of `Reply`. An error may come in place of each.
     """
 
     def __init__(
@@ -38,19 +45,21 @@ class Talk:
         self.inbox: SimpleQueue[Any] = SimpleQueue()
         self.came = self.seconds_in_line = 0.0
         self.end = math.inf
-        streams = asked.stream and asked.candidates == 1
-        self.next_event = -math.inf if streams else math.inf
+        streams = asked.stream and (asked.candidates == 1 or asked.pick is None)
         prompt = fit_turns(asked.messages, [], tokenizer, context)
-        self.prompt_bytes = len(tokenizer.decode_bytes(prompt))
+        self.prompt_ids, self.prompt_bytes = len(prompt), len(tokenizer.decode_bytes(prompt))
+        self.max_ids = asked.max_ids or asked.settings.max_new_bytes
         self.replies: dict[Text, GrowingReply] = {}
         for number in range(asked.candidates):
-            reply = GrowingReply(tokenizer, asked.settings.max_new_bytes)
+            reply = GrowingReply(tokenizer, asked.settings.max_new_bytes, asked.stops)
 
             def drop_turns(_: list[int], reply: GrowingReply = reply) -> list[int]:
                 return fit_turns(asked.messages, reply.ids, tokenizer, context)
 
-            self.replies[Text(list(prompt), asked.settings, drop_turns, number)] = reply
+            text = Text(list(prompt), asked.settings, drop_turns, number, asked.likeliest)
+            self.replies[text] = reply
         self.said = dict.fromkeys(self.replies, "")
+        self.next_event = dict.fromkeys(self.replies, -math.inf if streams else math.inf)
         self.without_row = list(self.replies)
         self.unfinished = len(self.replies)
 
@@ -67,11 +76,11 @@ class Talk:
         """The writing thread's: passes on the newest id of a text; whether that was its last."""
         reply = self.replies[text]
         self.said[text] += reply.add(text.new[-1])
-        if reply.over or len(text.new) == text.settings.max_new_bytes:
+        if reply.over or len(text.new) == self.max_ids:
             return True
-        if self.said[text] and now >= self.next_event:
-            self.inbox.put(self.said[text])
-            self.said[text], self.next_event = "", now + GATHERED_SECONDS
+        if self.said[text] and now >= self.next_event[text]:
+            self.inbox.put(Part(text.number, self.said[text]))
+            self.said[text], self.next_event[text] = "", now + GATHERED_SECONDS
         return False
 
     def finish(self, count: int = 1) -> None:
@@ -95,8 +104,8 @@ class Talk:
 
     def pieces(self) -> Iterator[Piece]:
         """The request's own: its only reply, as it is written."""
-        while isinstance(item := self.read(), str):
-            yield Piece(item)
+        while isinstance(item := self.read(), Part):
+            yield Piece(item.text)
         text, reason, size = item[0]
         yield Piece(text, reason, self.prompt_bytes, size)
 

@@ -10,6 +10,7 @@ GET  /healthz  {"status": "ok", "model": {...}, "limits": {"max_new_bytes", ...}
                 "defaults": {"temperature", ...}}; a learner's own functions that take part in
                replies stand in model.answered_by, and where the weights are given to browsers
                in_browser says how
+POST /v1/chat/completions, GET /v1/models   the same for other programs; see completions.py
 GET  /weights.tllm   see given_weights.py;  /snapshots.json   see given_snapshots.py
 
 finish_reason  stop: the model closed its turn. length: it was cut, at max_new_bytes, after
@@ -22,23 +23,24 @@ errors         {"error": {"field", "message"}} with status 400, 403, 404, 405, 4
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from chat_request import SERVERS_OWN, BadRequest, ChatRequest, Limits, parse_request
-from flask import Flask, Response, jsonify, request
+from completion_answers import answer_programs
+from desk import Desk, json_body, open_desk, streamed
+from flask import Flask, Response, jsonify
 from given_snapshots import give_snapshots
 from given_weights import give_weights
 from same_origin import guard_origins
 from server_names import guard_names
-from talkers import STALL_SECONDS, Talk, Talkers
+from talkers import Talk
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from shared.chat.candidates import PICKS, Pick, by_vote, chosen, weighed
-from shared.chat.continuous_batch import ContinuousBatch, InTurn
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import Piece
 from shared.model.transformer import Transformer
@@ -47,7 +49,6 @@ from shared.text.tokenizer import ByteTokenizer
 PAGE = Path(__file__).with_name("page")
 RETRY_SECONDS = 5
 
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold it
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
     "img-src 'self' data:; frame-ancestors 'none'",
@@ -64,6 +65,7 @@ def create_app(
     limits: Limits | None = None,
     defaults: SamplingSettings | None = None,
     pick: Pick = by_vote,
+    name: str = "tiny-llm",
     side_by_side: bool = True,
     facts: dict[str, Any] | None = None,
     weights: bytes | None = None,
@@ -79,6 +81,7 @@ def create_app(
         limits: of one request, and of all at once: the server closes `app.extensions["talkers"]`.
         defaults: sampling settings where a request names none.
         pick: which of several candidates is sent where a request names no rule.
+        name: by which other programs ask for the model.
         side_by_side: False where a learner's own functions write, one text at a time.
         facts: what the page may tell about the model.
         weights, snapshots: of a model for browsers, and of its run's past; None refuses.
@@ -86,13 +89,20 @@ def create_app(
         bound_to, allowed_host: under which names it may be asked; see `guard_names`.
         behind_proxy: believe X-Forwarded-* headers; without a proxy anybody could write them.
     """
-    limits = limits or Limits()
-    defaults = limits.shortened(defaults or SamplingSettings())
-    app = bare_app(limits, behind_proxy)
-    rows = (model, limits.concurrent, STALL_SECONDS)
-    talkers = Talkers(ContinuousBatch(*rows) if side_by_side else InTurn(model), limits)
-    app.extensions["talkers"], picks = talkers, {**PICKS, SERVERS_OWN: pick}
+    desk = open_desk(model, tokenizer, limits, defaults, side_by_side)
+    app = bare_app(desk.limits, behind_proxy)
+    app.extensions["talkers"] = desk.talkers
     offer = give_snapshots(app, snapshots, give_weights(app, weights))
+    answer_people(app, desk, pick, {"model": facts or {}, **offer})
+    answer_programs(app, desk, name)
+    guard_names(app, bound_to, allowed_host, behind_proxy)
+    guard_origins(app, allow_origin)
+    return app
+
+
+def answer_people(app: Flask, desk: Desk, pick: Pick, told: dict[str, Any]) -> None:
+    """Adds the page, and the addresses that it asks; `told` is about the model."""
+    picks = {**PICKS, SERVERS_OWN: pick}
 
     @app.get("/")
     def page() -> Response:
@@ -100,28 +110,19 @@ def create_app(
 
     @app.get("/healthz")
     def health() -> Response:
-        told = {"limits": limits.of_one_request(), "defaults": asdict(defaults)}
-        return jsonify(status="ok", model=facts or {}, **told, **offer)
+        asked = {"limits": desk.limits.of_one_request(), "defaults": asdict(desk.defaults)}
+        return jsonify(status="ok", **asked, **told)
 
     @app.post("/chat")
     def chat() -> Response:
-        if not request.is_json:
-            raise BadRequest(415, "Content-Type", "expected application/json")
-        asked = parse_request(request.get_data(), limits, defaults)
-        talk = Talk(asked, tokenizer, model.config.context_length, client_gone())
-        waited = talkers.ask(talk)
-        if waited is None:
-            raise BadRequest(503, "server", "busy: every row is taken, please try again")
+        asked = parse_request(json_body(), desk.limits, desk.defaults)
+        talk, waited = desk.hand_in(asked)
         pieces = talk.pieces() if asked.candidates == 1 else the_chosen(asked, talk)
-        return streamed(pieces, talk, waited) if asked.stream else whole(pieces, waited)
+        return streamed(events(pieces, waited), talk) if asked.stream else whole(pieces, waited)
 
     def the_chosen(asked: ChatRequest, talk: Talk) -> Iterator[Piece]:
-        drawn = weighed(model, tokenizer, asked.messages, talk.read())
+        drawn = weighed(desk.model, desk.tokenizer, asked.messages, talk.read())
         yield chosen(asked.messages, drawn, picks[asked.pick], talk.prompt_bytes)
-
-    guard_names(app, bound_to, allowed_host, behind_proxy)
-    guard_origins(app, allow_origin)
-    return app
 
 
 def bare_app(limits: Limits, behind_proxy: bool) -> Flask:
@@ -160,15 +161,6 @@ def answer_errors(app: Flask, limits: Limits) -> None:
         return response
 
 
-def client_gone() -> Callable[[], bool]:
-    """A function that tells whether the client has closed its connection.
-
-    Only waitress can tell; elsewhere the answer is always no, and a reply whose reader
-    left ends when the server fails to write to it.
-    """
-    return request.environ.get("waitress.client_disconnected", lambda: False)
-
-
 def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     """The whole reply as one JSON object."""
     text = ""
@@ -176,14 +168,6 @@ def whole(pieces: Iterator[Piece], queue_seconds: float) -> Response:
     for last in pieces:
         text += last.text
     return jsonify(reply=text, **ending(last, queue_seconds))
-
-
-def streamed(pieces: Iterator[Piece], talk: Talk, queue_seconds: float) -> Response:
-    """The reply as it is written; if it is closed before its end, its row is free."""
-    parts = events(pieces, queue_seconds)
-    response = Response(parts, mimetype="text/event-stream", headers=STREAM_HEADERS)
-    response.call_on_close(talk.leave)
-    return response
 
 
 def events(pieces: Iterator[Piece], queue_seconds: float) -> Iterator[str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 import torch
 
@@ -21,6 +22,17 @@ from shared.chat.sampling import SamplingSettings, next_tokens
 from shared.model.transformer import Transformer
 
 FEW = 16  # positions; fewer of a row at once take as long
+
+
+class Odds(NamedTuple):
+    """How likely the model itself found an id that was drawn, and which ids it found likeliest.
+
+    Logarithms (nats) of the softmax of its logits: before penalty, temperature and cuts.
+    """
+
+    log_probability: float
+    likeliest: list[tuple[int, float]]
+    """id and log-probability, the likeliest first"""
 
 
 @dataclass(eq=False)
@@ -33,7 +45,11 @@ class Text:
     """as in `stream_ids`"""
     number: int = 0
     """among several with one seed, each of which draws from a seed of its own"""
+    likeliest: int | None = None
+    """tell `odds`, with so many of the likeliest ids; None: do not"""
     new: list[int] = field(default_factory=list)
+    odds: list[Odds] = field(default_factory=list)
+    """one for each id in `new`, if they are told"""
     turn: int = 0
 
     def __post_init__(self) -> None:
@@ -151,6 +167,20 @@ def draw_one_each(texts: list[Text], logits: torch.Tensor) -> None:
         for text, token in zip(alike, drawn, strict=True):
             text.ids.append(token)
             text.new.append(token)
+    rows = [row for row, text in enumerate(texts) if text.likeliest is not None]
+    if rows:
+        tell_odds([texts[row] for row in rows], logits[rows])
+
+
+def tell_odds(texts: list[Text], logits: torch.Tensor) -> None:
+    """Tells each text the odds of its newest id, which came from its row of logits (B, V)."""
+    logs = logits.float().cpu().log_softmax(dim=-1)  # (B, V)
+    drawn = logs.gather(1, torch.tensor([[text.new[-1]] for text in texts]))  # (B, 1)
+    best = logs.topk(min(max(text.likeliest for text in texts), logs.shape[1]))  # (B, likeliest)
+    told = zip(drawn.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+    for text, ([log_probability], ids, values) in zip(texts, told, strict=True):
+        likeliest = list(zip(ids, values, strict=True))[: text.likeliest]
+        text.odds.append(Odds(log_probability, likeliest))
 
 
 class InTurn:

@@ -3,7 +3,7 @@
 Promoted by 06_chat.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -135,11 +135,14 @@ def _enough(text: str, room: int, tokenizer: Tokenizer) -> str:
 
 
 class GrowingReply:
-    """A reply that ids are added to: what of it can be shown, and whether it is over."""
+    """A reply that ids are added to: what of it can be shown, and whether it is over.
 
-    def __init__(self, tokenizer: Tokenizer, max_new_bytes: int) -> None:
+    It ends before the first of `stops`, as it does where another turn begins.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_new_bytes: int, stops: Sequence[str] = ()) -> None:
         self.tokenizer, self.max_new_bytes = tokenizer, max_new_bytes
-        self.decoder, self.shown = tokenizer.decoder(), _Visible()
+        self.decoder, self.shown = tokenizer.decoder(), _Visible((*STOPS, *stops))
         self.ids: list[int] = []
         self.size = 0
         self.finish_reason: FinishReason = "length"
@@ -167,9 +170,10 @@ class GrowingReply:
 
 
 class _Visible:
-    """Holds text back while it might be the beginning of the next turn's mark."""
+    """Holds text back while it might be the beginning of the next turn's mark, or another stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, stops: Sequence[str] = STOPS) -> None:
+        self.stops = stops
         self.held, self.started, self.stopped = "", False, False
 
     def add(self, text: str) -> str:
@@ -180,12 +184,12 @@ class _Visible:
         if not self.started:  # the space after "assistant:" is the transcript's, not the reply's
             self.held = self.held.lstrip(" ")
             self.started = bool(self.held)
-        ends = [at for at in map(self.held.find, STOPS) if at >= 0]
+        ends = [at for at in map(self.held.find, self.stops) if at >= 0]
         if ends:
             shown, self.held, self.stopped = self.held[: min(ends)], "", True
             return shown
         keep = max(
-            (n for stop in STOPS for n in range(1, len(stop)) if self.held.endswith(stop[:n])),
+            (n for stop in self.stops for n in range(1, len(stop)) if self.held.endswith(stop[:n])),
             default=0,
         )
         shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
