@@ -38,12 +38,13 @@ SHARES = {
     "spelling": 2,
     "backwards": 2,
     "n-th letter": 2,
-    "sorting words": 3,
+    "sorting words": 2,
     "sorting numbers": 2,
+    "larger": 2,
     "repeating": 2,
-    "recalling": 3,
-    "who has what": 4,
-    "obeying": 3,
+    "recalling": 2,
+    "who has what": 3,
+    "obeying": 2,
     "not knowing": 3,
 }
 DRAWN = tuple(skill for skill in SKILLS for _ in range(SHARES.get(skill, 1)))
