@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from model_facts import facts_of
 from playwright.sync_api import expect, sync_playwright
-from serve import facts_of
 from waitress.server import create_server
 from web_app import create_app
 

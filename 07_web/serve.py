@@ -22,7 +22,6 @@ Ctrl-C ends replies where they are.
 """
 
 import errno
-import json
 import logging
 import runpy
 import signal
@@ -40,6 +39,7 @@ from given_snapshots import run_with_snapshots
 from given_weights import packed_for_browsers
 from http_errors import answer_in_json
 from jsonargparse import ArgumentParser, set_parsing_settings
+from model_facts import facts_of, tokenizer_of
 from talkers import Talkers
 from waitress.server import create_server
 from web_app import create_app
@@ -51,10 +51,8 @@ from shared.chat.sampling import SamplingSettings
 from shared.device import device_label, pick_device
 from shared.errors import UserError, one_line_errors
 from shared.model.interop_folder import is_their_folder
-from shared.model.transformer import Transformer
-from shared.training.checkpoint import TOKENIZER_FILE, load_model
+from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
-from shared.training.run_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
@@ -143,24 +141,6 @@ def command_line() -> ArgumentParser:
     parser.add_class_arguments(SamplingSettings, "defaults")
     parser.add_class_arguments(Limits, "limits")
     return parser
-
-
-def tokenizer_of(checkpoint: Path) -> dict[str, Any]:
-    """What the tokenizer's `save` wrote."""
-    return json.loads((checkpoint / TOKENIZER_FILE).read_text(encoding="utf-8"))
-
-
-def facts_of(model: Transformer, checkpoint: Path) -> dict[str, Any]:
-    """What the page tells about the model."""
-    validated = [
-        e["validation"] for e in read_metrics(checkpoint.parent.parent) if "validation" in e
-    ]
-    return {
-        "parameters": model.count_parameters(),
-        "context_bytes": model.config.context_length,
-        "step": int(checkpoint.name[5:]) if checkpoint.name[5:].isdigit() else None,
-        "bits_per_byte": validated[-1] if validated else {},
-    }
 
 
 def build_server(

@@ -26,9 +26,9 @@ from typing import Any
 from chat_request import Limits
 from given_snapshots import TOLD, told_to_the_page
 from given_weights import refuse_what_no_browser_runs
+from model_facts import facts_of, tokenizer_of
 from one_file import bundled, in_one_file, policy_tag
 from publish import DATA, QUICK_RUN, console, publish
-from serve import facts_of, tokenizer_of
 
 from shared.chat.sampling import SamplingSettings
 from shared.errors import UserError, one_line_errors
