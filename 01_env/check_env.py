@@ -178,7 +178,7 @@ def print_tables(
     if not all(check.passed for check in checks):
         console.print(
             f"[bold red]{device.type} does not give the CPU's answers. Do not train on it: "
-            "add --device cpu to every command.[/]"
+            "set TINY_LLM_DEVICE=cpu, or add --device cpu to every command.[/]"
         )
     else:
         console.print(f"{device.type} is healthy; training will use {dtype_name(best)}.")
