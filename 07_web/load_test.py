@@ -232,16 +232,16 @@ def draw(rows: list[Row], path: Path) -> None:
     rate.plot(clients, [row.rate for row in rows], "o-", label="a second")
     if all(row.per_cpu_second for row in rows):
         costs = [row.per_cpu_second for row in rows]
-        rate.plot(clients, costs, "o--", label="a second of the server's processor time")
-    rate.set(title="all replies together", ylabel="bytes")
+        rate.plot(clients, costs, "o--", label="a processor second")
+    rate.set(title="all replies together", ylabel="bytes", ylim=(0, None))
     rate.legend()
     wait.plot(clients, [1000 * row.median for row in rows], "o-", label="median")
     wait.plot(clients, [1000 * row.p95 for row in rows], "o--", label="95th percentile")
-    wait.set(title="to the first byte", ylabel="ms")
+    wait.set(title="to the first byte", ylabel="ms", yscale="log")
     wait.legend()
     for axes in (rate, wait):
         axes.set_xscale("log", base=2)
-        axes.set(xlabel="clients at once", xticks=clients, xticklabels=clients, ylim=(0, None))
+        axes.set(xlabel="clients at once", xticks=clients, xticklabels=clients)
     figure.savefig(path, dpi=120)
 
 
