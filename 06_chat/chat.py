@@ -20,6 +20,7 @@ from shared.chat.candidates import Choice, by_vote, pick_named, stream_chosen
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
+from shared.chat.speculation import begin_speculation
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
@@ -56,6 +57,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--think", action="store_true", help="ask for the working, too")
     parser.add_argument("--candidates", type=int, default=1, help="replies to choose from")
     parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
+    parser.add_argument(
+        "--speculate", choices=("on", "off"), default="on", help="the same text, in fewer passes"
+    )
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
@@ -74,6 +78,8 @@ def main(arguments: list[str]) -> None:
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
     with steady_generation(model):
+        if options.speculate == "on":
+            session.speculation = begin_speculation(model, tokenizer)
         talk(session, choice)
 
 
