@@ -102,6 +102,7 @@ TABLE = {
     "chat.sampling": 6,
     "chat.kv_cache": 6,
     "chat.speculation": 6,
+    "chat.stacked": 6,
     "chat.generation": 6,
     "chat.session": 6,
     "chat.row_cache": 6,

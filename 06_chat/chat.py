@@ -21,6 +21,7 @@ from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
 from shared.chat.speculation import begin_speculation
+from shared.chat.stacked import quickest_stacked, stacked
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
@@ -78,6 +79,9 @@ def main(arguments: list[str]) -> None:
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
     with steady_generation(model):
+        if not options.mine:  # a seed means one text, on a machine with bfloat16 too
+            fast = quickest_stacked if settings.seed is None else stacked
+            model = session.model = fast(model)
         if options.speculate == "on":
             session.speculation = begin_speculation(model, tokenizer)
         talk(session, choice)

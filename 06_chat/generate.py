@@ -16,6 +16,7 @@ from rich.table import Table
 from shared.chat.generation import prefill, steady_generation, stream_ids
 from shared.chat.sampling import SamplingSettings, keep_top_k, keep_top_p
 from shared.chat.speculation import SILENT, Speculation, begin_speculation
+from shared.chat.stacked import quickest_stacked, stacked
 from shared.device import pick_device
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> None:
     if not options.interactive:
         explain_next_byte(model, tokenizer, options.prompt, settings)
     with steady_generation(model):
+        # A seed means one text, on a machine with bfloat16 too.
+        model = (quickest_stacked if settings.seed is None else stacked)(model)
         on = options.speculate == "on"
         speculation = begin_speculation(model, tokenizer) if on else SILENT
         for prompt in prompts() if options.interactive else [options.prompt]:

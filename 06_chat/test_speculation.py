@@ -182,7 +182,7 @@ def test_the_chance_of_a_context_is_the_share_that_was_right():
 
 
 def test_a_price_is_the_share_of_a_pass_that_a_position_adds(tiny_model):
-    ticks = iter([n for pass_ in range(5) for n in (0.0, 10.0, 0.0, 18.0)])
+    ticks = iter([n for late in range(10) for n in (0.0, 10.0 + late, 0.0, 18.0 + 9 * late)])
     assert price_of_a_guess(tiny_model, clock=lambda: next(ticks)) == pytest.approx(0.1)
-    ticks = iter([n for pass_ in range(5) for n in (0.0, 10.0, 0.0, 9.0)])
+    ticks = iter([n for _ in range(10) for n in (0.0, 10.0, 0.0, 9.0)])
     assert price_of_a_guess(tiny_model, clock=lambda: next(ticks)) == 0
