@@ -3,13 +3,13 @@
 python 06_chat/one_talker_benchmark.py
 python 06_chat/one_talker_benchmark.py --checkpoint RUN --clock processor
 python 06_chat/one_talker_benchmark.py --grow small
-python 06_chat/one_talker_benchmark.py --accepted
+python 06_chat/one_talker_benchmark.py --where
 
 Bytes a second after twenty prompts that no training text holds: exercises about held-out words
 and numbers, and openings of prose. Temperature 0.7, seed 0. The ways take turns at each prompt;
 the median prompt counts. `--grow small` puts the model into a corner of a model as large as that
-preset, with zeros around it: it writes the same and takes the larger one's time. `--accepted`
-prints the share of guesses that are kept, by kind of text.
+preset, with zeros around it: it writes the same and takes the larger one's time. `--where`
+prints what the processor does meanwhile.
 """
 
 import sys
@@ -21,14 +21,15 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from exam_questions import WORKING, asked, primer_questions, sizes_of
+from exam_questions import WORKING, asked, sizes_of
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from shared.chat.generation import steady_generation, stream_ids
-from shared.chat.sampling import SamplingSettings
+from shared.chat.generation import prefill, steady_generation, stream_ids
+from shared.chat.sampling import SamplingSettings, next_token
+from shared.chat.session import GrowingReply
 from shared.chat.speculation import SILENT, Speculation, begin_speculation
 from shared.chat.stacked import stacked
 from shared.device import device_label
@@ -44,24 +45,13 @@ from shared.training.checkpoint_folder import find_checkpoint
 
 QUICK_RUN = Path(__file__).resolve().parents[1] / "05_full_run" / "runs" / "quick"
 PROMPTS = 20
+REPEATS = 200  # of a part that is timed alone
 OPENINGS = (
     *("The old lighthouse stood ", "Return the number of ", "If the file is missing, "),
     *("A class that keeps ", "In the morning they ", "This function raises "),
 )
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Ways = dict[str, Callable[[list[int]], int]]
-
-
-class Counted(Speculation):
-    """Counts passes and guesses."""
-
-    passes = guessed = 0
-
-    def guess(self, ids: list[int], most: int) -> list[int]:
-        """The guesses for one pass."""
-        guesses = super().guess(ids, most)
-        self.passes, self.guessed = self.passes + 1, self.guessed + len(guesses)
-        return guesses
 
 
 def main(arguments: list[str]) -> None:
@@ -71,7 +61,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--grow", choices=sorted(PRESETS), help="into a model of this size")
     parser.add_argument("--new_bytes", type=int, default=100, help="written after each prompt")
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="what is counted")
-    parser.add_argument("--accepted", action="store_true", help="the share of guesses kept")
+    parser.add_argument("--where", action="store_true", help="the parts of one byte's time")
     options = parser.parse_args(arguments)
     model, tokenizer = load_model(find_checkpoint(options.checkpoint), torch.device("cpu"))
     if options.grow:
@@ -83,8 +73,8 @@ def main(arguments: list[str]) -> None:
             f"{device_label(torch.device('cpu'))}, {threads} used · {options.clock} time"
         )
         speculation = begin_speculation(stacked(model), tokenizer)
-        if options.accepted:
-            Console().print(accepted(model, tokenizer, settings, speculation))
+        if options.where:
+            Console().print(where(model, tokenizer, speculation))
             return
         prompts = [ids for _, ids in held_out(tokenizer)][:PROMPTS]
         ways = ways_of(model, settings, speculation)
@@ -161,37 +151,61 @@ def rates(ways: Ways, prompts: list[list[int]], clock: Callable[[], float]) -> T
     return table
 
 
-def accepted(
-    model: Transformer, tokenizer: Tokenizer, settings: SamplingSettings, known: Speculation
-) -> Table:
-    """A row for each kind of text: guesses kept, and ids a pass."""
-    kinds: dict[str, list[list[int]]] = {}
-    for kind, prompt in held_out(tokenizer):
-        kinds.setdefault(kind, []).append(prompt)
-    chat = [render_prompt(q.exercise.messages) for q in primer_questions()[::9]]
-    kinds["primer"] = [as_ids(text, tokenizer) for text in chat]
-    table = Table("kind", "guesses a pass", "share kept", "bytes a pass")
-    for kind, prompts in kinds.items():
-        passes = guessed = written = 0
-        for prompt in prompts:
-            counted = Counted(known.price)
-            counted.followers[:] = known.followers
-            counted.chances |= known.chances
-            for _ in until_the_end(model, prompt, settings, counted, tokenizer.end_of_text):
-                written += 1
-            passes, guessed = passes + counted.passes, guessed + counted.guessed
-        kept = written - passes
-        shown = guessed / passes, kept / max(1, guessed), written / passes
-        table.add_row(kind, *(f"{number:.2f}" for number in shown))
+def where(model: Transformer, tokenizer: Tokenizer, speculation: Speculation) -> Table:
+    """Microseconds of work of each part of a byte, on the plain model and on the stacked one."""
+    table = Table("microseconds of work", "plain", "stacked")
+    columns = [parts(way, tokenizer, speculation) for way in (model, stacked(model))]
+    for name in columns[0]:
+        table.add_row(name, *(f"{column[name]:,.0f}" for column in columns))
     return table
 
 
-def until_the_end(model, prompt, settings, speculation, end):
-    """Ids of one document."""
-    for token in stream_ids(model, prompt, settings, speculation=speculation):
-        yield token
-        if token == end:
-            return
+@torch.inference_mode()
+def parts(model: nn.Module, tokenizer: Tokenizer, speculation: Speculation) -> dict[str, float]:
+    """Microseconds of work of each part of one byte after 100 others."""
+    ids, settings = list(range(64, 164)), SamplingSettings(seed=0)
+    cache, logits = prefill(model, ids)
+    generator, reply = settings.generator(), GrowingReply(tokenizer, 10**6)
+    one_id, speculation = torch.tensor([ids[-1:]]), deepcopy(speculation)
+
+    def read() -> None:
+        model(one_id, cache)
+        cache.forget(1)
+
+    def follow() -> None:
+        speculation.follow(ids)
+        speculation.guess(ids, 8)
+
+    found = {"a pass": work(read), **families(read)}
+    found["drawing"] = work(lambda: next_token(logits, settings, generator, ids))
+    found["guessing"] = work(follow)
+    found["decoding"] = work(lambda: reply.add(97))
+    return found
+
+
+def families(read: Callable[[], None]) -> dict[str, float]:
+    """Where a pass spends its time: the profiler's kinds of operations, and the rest."""
+    kinds = {"products": ("mm", "addmm", "mv"), "attention": ("_scaled_dot_product",)}
+    kinds["norms"] = ("rms_norm", "_fused_rms", "pow", "mean", "rsqrt", "square")
+    found = dict.fromkeys((f"  {kind}" for kind in (*kinds, "other operations")), 0.0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(REPEATS):
+            read()
+    for event in profiler.key_averages():
+        name = event.key.removeprefix("aten::")
+        fits = (kind for kind, names in kinds.items() if name.startswith(names))
+        found[f"  {next(fits, 'other operations')}"] += event.self_cpu_time_total / REPEATS
+    return found
+
+
+def work(part: Callable[[], object]) -> float:
+    """Microseconds of the processor, the median of many turns."""
+    seconds = []
+    for _ in range(REPEATS):
+        begun = time.process_time()
+        part()
+        seconds.append(time.process_time() - begun)
+    return 1e6 * median(seconds)
 
 
 def grown(model: Transformer, preset: str) -> Transformer:

@@ -1,18 +1,28 @@
 """Speculation leaves no trace: the same text, the same draws, the same cache; only fewer passes."""
 
+import io
+import re
+
+import chat
+import generate
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import VARIANTS
+from shared.chat import speculation as of_speculation
 from shared.chat.generation import prefill, stream_ids
 from shared.chat.kv_cache import MOST_GUESSES
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import stream_reply
-from shared.chat.speculation import SILENT, Speculation, price_of_a_guess
+from shared.chat.speculation import SILENT, Speculation, price_of_a_guess, public_text
 from shared.text.bpe_training import train_bpe
+from shared.text.corpora import Document
+from shared.text.primer import read_primer
+from shared.text.splits import TRAIN, VALIDATION
 from shared.text.transcript import Message
+from shared.training.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FREE = 0.0  # a price at which every guess is worth making
@@ -48,7 +58,7 @@ SETTINGS = st.builds(
 )
 
 
-@settings(max_examples=24, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=14, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(VARIANTS)),
     how=SETTINGS,
@@ -145,12 +155,12 @@ def test_an_abandoned_stream_and_one_that_is_over_draw_nothing_more(tiny_model):
 
 def test_guesses_are_what_followed_the_longest_context_last_time():
     talk = list(b"the cat sat. the cat ran. the c")
-    speculation = Speculation(FREE, talk)
-    assert bytes(speculation.guess(talk, 6)) == b"at ran"
-    assert speculation.guess(list(b"zebra"), 6) == []
-    assert speculation.guess(talk, 0) == []
-    assert len(speculation.guess(talk, 99)) == MOST_GUESSES
-    assert bytes(speculation.guess(list(b"mat s"), 3)) == b"at."  # three bytes are enough
+    known = Speculation(FREE, talk)
+    assert bytes(known.guess(talk, 6)) == b"at ran"
+    assert known.guess(list(b"zebra"), 6) == []
+    assert known.guess(talk, 0) == []
+    assert len(known.guess(talk, 99)) == MOST_GUESSES
+    assert bytes(known.guess(list(b"mat s"), 3)) == b"at."  # three bytes are enough
 
 
 def test_one_guess_more_is_made_while_it_adds_more_than_it_costs():
@@ -186,3 +196,34 @@ def test_a_price_is_the_share_of_a_pass_that_a_position_adds(tiny_model):
     assert price_of_a_guess(tiny_model, clock=lambda: next(ticks)) == pytest.approx(0.1)
     ticks = iter([n for _ in range(10) for n in (0.0, 10.0, 0.0, 9.0)])
     assert price_of_a_guess(tiny_model, clock=lambda: next(ticks)) == 0
+
+
+@pytest.mark.parametrize("script", [generate, chat])
+def test_scripts_write_the_same_with_speculation_and_with_it_turned_off(
+    script, random_model, tokenizer, tmp_path, monkeypatch, capsys
+):
+    folder = save_checkpoint(tmp_path, 1, random_model(context_length=64), tokenizer, {}, {})
+    begun, guessing = [], Speculation(FREE, list(range(256)))
+    monkeypatch.setattr(script, "begin_speculation", lambda *_: begun.append(1) or guessing)
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nhello\n"))
+    told = []
+    for choice in ("on", "off"):
+        options = f"--checkpoint {folder} --device cpu --seed 1 --speculate {choice}"
+        script.main([*options.split(), "--max_new_bytes", "40"])
+        monkeypatch.setattr("sys.stdin", io.StringIO("hello\nhello\n"))
+        told.append(re.sub(r"[\d,]+ bytes/s", "", capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert begun == [1]
+
+
+def test_what_is_known_at_first_comes_with_the_code_and_holds_nothing_held_out(
+    tokenizer, monkeypatch
+):
+    documents = [
+        Document("drills/0", b"user: secret\n", VALIDATION),
+        Document("drills/1", b"user: open\n", TRAIN),
+    ]
+    monkeypatch.setattr(of_speculation, "read_drills", lambda: iter(documents))
+    known = tokenizer.decode(public_text(tokenizer))
+    assert "open" in known and "secret" not in known
+    assert next(read_primer()).data.decode() in known
