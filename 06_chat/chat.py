@@ -72,16 +72,15 @@ def main(arguments: list[str]) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, pick_device(options.device))
     model = with_adapter(model, options.adapter)
-    session = ChatSession(model, tokenizer, settings)
-    if options.think:
-        session.set_system(SHOW_WORKING)
     choice = Choice(options.candidates, pick_named(options.pick))
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
     with steady_generation(model):
-        if not options.mine:  # a seed means one text, on a machine with bfloat16 too
-            fast = quickest_stacked if settings.seed is None else stacked
-            model = session.model = fast(model)
+        # A seed means one text, on a machine with bfloat16 too.
+        model = (quickest_stacked if settings.seed is None else stacked)(model)
+        session = ChatSession(model, tokenizer, settings)
+        if options.think:
+            session.set_system(SHOW_WORKING)
         if options.speculate == "on":
             session.speculation = begin_speculation(model, tokenizer)
         talk(session, choice)

@@ -31,6 +31,8 @@ WORTH = 1.2  # how many times faster bfloat16 must be, as it rounds
 def stacked(model: Transformer, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The stacked model of a plain one, or the model itself if it has other parts or is large.
 
+    The model itself, too, where a learner's own forward pass has taken the place of ours.
+
     Args:
         dtype: of the matrices. What flows between them and the cache stay in float32.
     """
@@ -38,7 +40,8 @@ def stacked(model: Transformer, dtype: torch.dtype = torch.float32) -> nn.Module
     plain = config == ModelConfig(**{name: getattr(config, name) for name in ALIKE})
     single = all(parameter.dtype is torch.float32 for parameter in model.parameters())
     small = model.count_parameters() <= LARGEST
-    if not (plain and single and small and config.norm.kind == "rms"):
+    ours = Transformer.forward.__module__ == Transformer.__module__
+    if not (ours and plain and single and small and config.norm.kind == "rms"):
         return model
     return StackedTransformer(model, dtype).eval()
 
@@ -112,10 +115,10 @@ class StackedBlock:
         self.config = config
         attention, feedforward = block.attention, block.feedforward
         readers = attention.query, attention.key, attention.value
-        self.readers = stack(block.attention_norm, *readers).to(dtype)  # ((H + 2 K) D, C)
-        self.output = attention.output.weight.detach().to(dtype)
+        self.readers = stack(block.attention_norm, *readers).to(dtype)  # (C, (H + 2 K) D)
+        self.output = upright(attention.output.weight).to(dtype)  # (H D, C)
         self.gate_up = stack(block.feedforward_norm, feedforward.gate, feedforward.up).to(dtype)
-        self.down = feedforward.down.weight.detach().to(dtype)
+        self.down = upright(feedforward.down.weight).to(dtype)  # (F, C)
         self.attend = attention.attend
         self.gains = None
         if config.norm.queries_and_keys:
@@ -149,8 +152,17 @@ class StackedBlock:
 
 
 def stack(norm: nn.Module, *layers: nn.Linear) -> Tensor:
-    """The layers' matrices one below the other, (sum of outputs, C), with the norm's gain."""
-    return (torch.cat([layer.weight for layer in layers]) * norm.weight).detach()
+    """The layers' matrices side by side, (C, sum of outputs), with the norm's gain."""
+    return upright(torch.cat([layer.weight for layer in layers]) * norm.weight)
+
+
+def upright(weight: Tensor) -> Tensor:
+    """A layer's weight (out, in) as (in, out), a copy.
+
+    For few rows the product is faster so: with a small model's matrices on one AVX2 core 3.6 ms
+    in place of 4.5 for one row, 4.8 for 7.3 for two, 9.1 for 10.3 for nine.
+    """
+    return weight.detach().t().contiguous()
 
 
 def normed(x: Tensor, config: ModelConfig) -> Tensor:
@@ -159,7 +171,7 @@ def normed(x: Tensor, config: ModelConfig) -> Tensor:
 
 
 def product(x: Tensor, matrix: Tensor) -> Tensor:
-    """(..., in) in float32, (out, in) -> (..., out) in float32."""
+    """(..., in) in float32, (in, out) -> (..., out) in float32."""
     if matrix.dtype is torch.float32:
-        return F.linear(x, matrix)
-    return F.linear(x.to(matrix.dtype), matrix).float()
+        return x @ matrix
+    return (x.to(matrix.dtype) @ matrix).float()
