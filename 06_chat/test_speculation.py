@@ -191,6 +191,24 @@ def test_the_chance_of_a_context_is_the_share_that_was_right():
     assert speculation.guess(list(b"abc"), 9) == []
 
 
+@pytest.mark.parametrize(("letters", "price"), [(8, 0.2), (256, 0.05)])
+def test_where_nobody_can_foresee_the_text_guesses_cost_less_than_3_percent(letters, price):
+    """Cost in passes, by the price: each guess adds to it, one that is right saves a pass."""
+    draws = torch.Generator().manual_seed(0)
+    to_come = torch.randint(letters, (4000,), generator=draws).tolist()
+    text, cost = list(b"0123456789" * 9), 0.0
+    guessing = Speculation(price, text)
+    while to_come:
+        guesses = guessing.guess(text, 16)
+        cost += 1 + price * len(guesses)
+        for guess in [*guesses, None]:
+            text.append(to_come.pop(0))
+            guessing.follow(text)
+            if text[-1] != guess or not to_come:
+                break
+    assert cost < 1.03 * 4000
+
+
 def test_a_price_is_the_share_of_a_pass_that_a_position_adds(tiny_model):
     ticks = iter([n for late in range(10) for n in (0.0, 10.0 + late, 0.0, 18.0 + 9 * late)])
     assert price_of_a_guess(tiny_model, clock=lambda: next(ticks)) == pytest.approx(0.1)
