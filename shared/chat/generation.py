@@ -53,7 +53,7 @@ def stream_ids(
     ids, context_length = list(prompt), model.config.context_length
     generator, cache, left = settings.generator(), None, settings.max_new_bytes
     speculation.learn(ids)
-    while left and not over():
+    while left > 0 and not over():
         unread = ids[-1:]
         if cache is None or len(ids) > context_length:
             while len(ids) > context_length:
