@@ -106,6 +106,8 @@ TABLE = {
     "training.validation": 5,
     "chat.sampling": 6,
     "chat.kv_cache": 6,
+    "chat.speculation": 6,
+    "chat.stacked": 6,
     "chat.generation": 6,
     "chat.session": 6,
     "chat.row_cache": 6,

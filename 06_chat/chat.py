@@ -20,6 +20,8 @@ from shared.chat.candidates import Choice, by_vote, pick_named, stream_chosen
 from shared.chat.generation import steady_generation
 from shared.chat.sampling import SamplingSettings
 from shared.chat.session import ChatSession
+from shared.chat.speculation import begin_speculation
+from shared.chat.stacked import quickest_stacked, stacked
 from shared.device import pick_device
 from shared.errors import UserError, one_line_errors
 from shared.files import atomic_file, user_path
@@ -56,6 +58,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--think", action="store_true", help="ask for the working, too")
     parser.add_argument("--candidates", type=int, default=1, help="replies to choose from")
     parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
+    parser.add_argument(
+        "--speculate", choices=("on", "off"), default="on", help="the same text, in fewer passes"
+    )
     parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
@@ -67,13 +72,17 @@ def main(arguments: list[str]) -> None:
     checkpoint = find_checkpoint(options.checkpoint)
     model, tokenizer = load_model(checkpoint, pick_device(options.device))
     model = with_adapter(model, options.adapter)
-    session = ChatSession(model, tokenizer, settings)
-    if options.think:
-        session.set_system(SHOW_WORKING)
     choice = Choice(options.candidates, pick_named(options.pick))
     if sys.stdin.isatty():
         print(f"{model.count_parameters():,} parameters. It is tiny: expect nonsense. /help helps.")
     with steady_generation(model):
+        # A seed means one text, on a machine with bfloat16 too.
+        model = (quickest_stacked if settings.seed is None else stacked)(model)
+        session = ChatSession(model, tokenizer, settings)
+        if options.think:
+            session.set_system(SHOW_WORKING)
+        if options.speculate == "on":
+            session.speculation = begin_speculation(model, tokenizer)
         talk(session, choice)
 
 

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from shared.chat.generation import prefill, steady_generation, stream_ids
 from shared.chat.sampling import SamplingSettings, keep_top_k, keep_top_p
+from shared.chat.speculation import SILENT, Speculation, begin_speculation
+from shared.chat.stacked import quickest_stacked, stacked
 from shared.device import pick_device
 from shared.errors import one_line_errors
 from shared.model.transformer import Transformer
@@ -35,6 +37,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--prompt", default="Return a list of", help="the text to continue")
     parser.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
+    parser.add_argument(
+        "--speculate", choices=("on", "off"), default="on", help="the same text, in fewer passes"
+    )
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_class_arguments(SamplingSettings)
     options = parser.parse_args(arguments)
@@ -45,8 +50,12 @@ def main(arguments: list[str]) -> None:
     if not options.interactive:
         explain_next_byte(model, tokenizer, options.prompt, settings)
     with steady_generation(model):
+        # A seed means one text, on a machine with bfloat16 too.
+        model = (quickest_stacked if settings.seed is None else stacked)(model)
+        on = options.speculate == "on"
+        speculation = begin_speculation(model, tokenizer) if on else SILENT
         for prompt in prompts() if options.interactive else [options.prompt]:
-            continue_aloud(model, tokenizer, prompt, settings)
+            continue_aloud(model, tokenizer, prompt, settings, speculation)
 
 
 def prompts():
@@ -95,14 +104,19 @@ def explain_next_byte(
 
 
 def continue_aloud(
-    model: Transformer, tokenizer: Tokenizer, prompt: str, settings: SamplingSettings
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompt: str,
+    settings: SamplingSettings,
+    speculation: Speculation = SILENT,
 ) -> None:
     """Prints the prompt and its continuation as it is drawn, up to the end of the document."""
     decoder = tokenizer.decoder()
     count = 0
     start = time.perf_counter()
     print(prompt, end="", flush=True)
-    for token in stream_ids(model, encode_prompt(tokenizer, prompt), settings):
+    ids = encode_prompt(tokenizer, prompt)
+    for token in stream_ids(model, ids, settings, speculation=speculation):
         if token == tokenizer.end_of_text:
             break
         print(decoder.feed(token), end="", flush=True)

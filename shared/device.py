@@ -97,6 +97,11 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def work_clock(device: torch.device) -> Callable[[], float]:
+    """A clock in seconds of work: on the CPU it stands still while other programs take turns."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
+
+
 def total_memory(device: torch.device) -> int:
     """Bytes of memory the device has in all."""
     if device.type == "cuda":

@@ -58,7 +58,8 @@ def forward_by(decode: Callable) -> Callable:
         if cache is not None and not isinstance(cache, KVCache):
             raise UserError("your decoder reads one text at a time, not many side by side")
         if cache is not None:
-            ids = cache.ids = torch.cat((getattr(cache, "ids", ids[:, :0]), ids), dim=1)
+            before = getattr(cache, "ids", ids[:, :0])[:, : cache.length]  # some were taken back
+            ids = cache.ids = torch.cat((before, ids), dim=1)
             for layer in cache.layers:
                 layer.length = ids.shape[1]
         if ids.shape[1] > self.config.context_length:

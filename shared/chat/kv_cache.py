@@ -10,6 +10,8 @@ from torch import Tensor
 
 from shared.model.config import ModelConfig
 
+MOST_GUESSES = 16  # positions that may be taken back at once; see speculation.py
+
 
 class LayerKV:
     """One layer's keys and values, in two buffers of (B, K, context, D)."""
@@ -26,9 +28,16 @@ class LayerKV:
         self.values[:, :, start : self.length] = values
         return self.keys[:, :, : self.length], self.values[:, :, : self.length], None
 
+    def forget(self, count: int) -> None:
+        """Takes the last positions back: the next ones are written over them."""
+        self.length -= count
+
 
 class WindowKV:
-    """One layer's last W - 1 keys and values: a window's next query sees no others."""
+    """One layer's last W - 1 keys and values: a window's next query sees no others.
+
+    It holds a few more of them, which a query sees again once positions are taken back.
+    """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
         batch, heads, self.kept, width = shape
@@ -38,12 +47,20 @@ class WindowKV:
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         """Takes in (B, K, T new, D) twice; returns those kept and the new ones behind them."""
-        keys = torch.cat((self.keys, keys), dim=2)  # (B, K, T kept + T new, D)
+        new = keys.shape[2]
+        keys = torch.cat((self.keys, keys), dim=2)  # (B, K, T held + T new, D)
         values = torch.cat((self.values, values), dim=2)
-        self.length += keys.shape[2] - self.keys.shape[2]
-        first = max(0, keys.shape[2] - self.kept)
-        self.keys, self.values = keys[:, :, first:].clone(), values[:, :, first:].clone()
-        return keys, values, None
+        self.length += new
+        held = max(0, keys.shape[2] - self.kept - MOST_GUESSES)
+        self.keys, self.values = keys[:, :, held:].clone(), values[:, :, held:].clone()
+        seen = max(0, keys.shape[2] - self.kept - new)
+        return keys[:, :, seen:], values[:, :, seen:], None
+
+    def forget(self, count: int) -> None:
+        """Takes the last positions back, at most MOST_GUESSES of them."""
+        self.length -= count
+        left = self.keys.shape[2] - count
+        self.keys, self.values = self.keys[:, :, :left], self.values[:, :, :left]
 
 
 class KVCache:
@@ -66,13 +83,18 @@ class KVCache:
             kept = config.reach - 1 if windowed else config.context_length
         shape = (batch_size, config.kv_heads, kept, config.head_width)
         build = WindowKV if windowed else LayerKV
-        device = torch.device(device)
-        self.layers = [build(shape, device, dtype) for _ in range(config.n_layers)]
+        self.device = torch.device(device)
+        self.layers = [build(shape, self.device, dtype) for _ in range(config.n_layers)]
 
     @property
     def length(self) -> int:
         """Positions read so far."""
         return self.layers[-1].length
+
+    def forget(self, count: int) -> None:
+        """Takes back the last positions, at most MOST_GUESSES, as if they had not been read."""
+        for layer in self.layers:
+            layer.forget(count)
 
     @property
     def starts(self) -> int:

@@ -78,16 +78,25 @@ def next_tokens(
     recents: Sequence[Sequence[int]],
 ) -> list[int]:
     """Draws an id for each row of logits (B, V), with the row's own generator and recent ids."""
+    return draw(shares_of(logits, settings, recents), generators)
+
+
+def shares_of(
+    logits: Tensor, settings: SamplingSettings, recents: Sequence[Sequence[int]]
+) -> Tensor:
+    """Shares (B, V) that ids are drawn by: what the settings make of logits (B, V), on the CPU.
+
+    At temperature 0 the likeliest id has all of it.
+    """
     logits = logits.float().cpu()
     if settings.repetition_penalty != 1:
         pairs = zip(logits, recents, strict=True)
         penalized = [penalize_repetition(*pair, settings.repetition_penalty) for pair in pairs]
         logits = torch.stack(penalized)
     if settings.temperature < COLDEST:
-        return logits.argmax(dim=-1).tolist()
+        return torch.zeros_like(logits).scatter_(-1, logits.argmax(dim=-1, keepdim=True), 1.0)
     logits = keep_top_k(logits / settings.temperature, settings.top_k)
-    shares = keep_top_p(logits, settings.top_p).softmax(dim=-1)  # (B, V)
-    return draw(shares, generators)
+    return keep_top_p(logits, settings.top_p).softmax(dim=-1)
 
 
 def draw(shares: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
@@ -100,10 +109,11 @@ def draw(shares: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
     Raises:
         UserError: a share is not a number, as a diverged model's are.
     """
-    if not shares.isfinite().all():
-        raise UserError("the model's logits are not numbers: its weights are broken, take others")
     times = [torch.empty_like(shares[0]).exponential_(generator=g) for g in generators]
-    return (shares / torch.stack(times)).argmax(dim=-1).tolist()
+    speeds, ids = (shares / torch.stack(times)).max(dim=-1)
+    if any(map(math.isnan, speeds.tolist())):
+        raise UserError("the model's logits are not numbers: its weights are broken, take others")
+    return ids.tolist()
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

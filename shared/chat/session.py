@@ -9,6 +9,7 @@ from typing import Literal
 
 from shared.chat.generation import Over, never, stream_ids
 from shared.chat.sampling import SamplingSettings
+from shared.chat.speculation import SILENT, Speculation
 from shared.errors import UserError
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
@@ -41,6 +42,7 @@ def stream_reply(
     messages: list[Message],
     settings: SamplingSettings,
     over: Over = never,
+    speculation: Speculation = SILENT,
 ) -> Iterator[Piece]:
     """Yields the assistant's next turn as its characters become whole.
 
@@ -62,7 +64,7 @@ def stream_reply(
     def drop_turns(_: list[int]) -> list[int]:
         return fit_turns(messages, reply.ids, tokenizer, model.config.context_length)
 
-    for token in stream_ids(model, prompt, settings, drop_turns, over):
+    for token in stream_ids(model, prompt, settings, drop_turns, over, speculation):
         text = reply.add(token)
         if text:
             yield Piece(text)
@@ -208,13 +210,16 @@ class ChatSession:
     tokenizer: Tokenizer
     settings: SamplingSettings = field(default_factory=SamplingSettings)
     messages: list[Message] = field(default_factory=list)
+    speculation: Speculation = SILENT
+    """guesses what comes next, and learns from what was said"""
 
     def say(self, text: str) -> Iterator[Piece]:
         """Adds a user's turn and yields the reply; what was yielded is kept even if cut short."""
         self.messages.append(Message("user", text))
         said = ""
+        given = (self.model, self.tokenizer, self.messages, self.settings)
         try:
-            for piece in stream_reply(self.model, self.tokenizer, self.messages, self.settings):
+            for piece in stream_reply(*given, speculation=self.speculation):
                 said += piece.text
                 yield piece
         finally:
