@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DATED = re.compile(r"# .*\b(?:last run|run on) \d{4}-\d\d-\d\d")
 TESTS = "\n".join(
-    path.read_text(encoding="utf-8") for path in ROOT.glob("0*/**/test_*.py") if path.is_file()
+    path.read_text(encoding="utf-8")
+    for pattern in ("0*/**/test_*.py", "0*/testing/*.py")
+    for path in ROOT.glob(pattern)
 )
 
 

@@ -437,7 +437,7 @@ def test_an_unknown_field_in_a_file_is_refused_by_name(tmp_path, capsys):
 
 
 def test_an_unknown_config_lists_the_known_ones():
-    with pytest.raises(UserError, match="pick one of compare, gpu, laptop"):
+    with pytest.raises(UserError, match="pick one of compare, gpu, gpu-16gb"):
         parse("--config", "enormous")
 
 

@@ -44,9 +44,9 @@ def write_their_folder(model: Transformer, folder: Path, ends: list[int]) -> Non
     theirs.generation_config = library().GenerationConfig(**special, do_sample=False)
     with _quiet(library().utils.logging):
         theirs.save_pretrained(folder)
-    config = json.loads((folder / THEIR_CONFIG).read_text())
+    config = json.loads((folder / THEIR_CONFIG).read_text(encoding="utf-8"))
     config |= _older_names(config)
-    (folder / THEIR_CONFIG).write_text(json.dumps(config, indent=2))
+    (folder / THEIR_CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _older_names(config: dict[str, Any]) -> dict[str, Any]:
