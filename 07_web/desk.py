@@ -9,6 +9,7 @@ from talkers import STALL_SECONDS, Talk, Talkers
 
 from shared.chat.continuous_batch import ContinuousBatch, InTurn
 from shared.chat.sampling import SamplingSettings
+from shared.chat.stacked import stacked
 from shared.model.transformer import Transformer
 from shared.text.tokenizer_file import Tokenizer
 
@@ -51,8 +52,9 @@ def open_desk(
     """A desk with free rows; None takes what stands in the classes."""
     limits = limits or Limits()
     defaults = limits.shortened(defaults or SamplingSettings())
-    rows = (model, limits.concurrent, STALL_SECONDS)
-    talkers = Talkers(ContinuousBatch(*rows) if side_by_side else InTurn(model), limits)
+    rows = (limits.concurrent, STALL_SECONDS)
+    batch = ContinuousBatch(stacked(model), *rows) if side_by_side else InTurn(model)
+    talkers = Talkers(batch, limits)
     return Desk(model, tokenizer, talkers, limits, defaults, side_by_side)
 
 
