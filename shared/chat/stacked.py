@@ -31,7 +31,8 @@ WORTH = 1.2  # how many times faster bfloat16 must be, as it rounds
 def stacked(model: Transformer, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The stacked model of a plain one, or the model itself if it has other parts or is large.
 
-    The model itself, too, where a learner's own forward pass has taken the place of ours.
+    The model itself, too, where another forward pass has taken the place of ours: a learner's, or
+    that of a subclass.
 
     Args:
         dtype: of the matrices. What flows between them and the cache stay in float32.
@@ -40,7 +41,7 @@ def stacked(model: Transformer, dtype: torch.dtype = torch.float32) -> nn.Module
     plain = config == ModelConfig(**{name: getattr(config, name) for name in ALIKE})
     single = all(parameter.dtype is torch.float32 for parameter in model.parameters())
     small = model.count_parameters() <= LARGEST
-    ours = Transformer.forward.__module__ == Transformer.__module__
+    ours = type(model).forward.__module__ == Transformer.__module__  # nobody's own forward pass
     if not (ours and plain and single and small and config.norm.kind == "rms"):
         return model
     return StackedTransformer(model, dtype).eval()
