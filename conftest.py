@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,6 +32,10 @@ os.environ["TINY_LLM_DATA"] = tempfile.mkdtemp(prefix="tiny-llm-tests-")
 
 # Where the graphics chip rounds otherwise, or is only lent in part, tests still mean the same.
 os.environ.setdefault("TINY_LLM_DEVICE", "cpu")
+
+# A shell's background job ignores Ctrl-C and so would every process that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example may take as long as the machine takes: no test looks at the clock.
 hypothesis.settings.register_profile("no clock", deadline=None)
