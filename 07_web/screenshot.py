@@ -32,7 +32,8 @@ TALL, WIDE = {"width": 760, "height": 720}, {"width": 1000, "height": 768}
 BROAD = {"width": 1180, "height": 800}
 SYSTEM = "Show your working."
 TALK = ("hello", "how many r's are in strawberry?", "what is 385+279?", "what are you?")
-INSIDE = "#view=attention&layer=4&head=3&byte=104"  # it has written 8, and copies the letter
+BYTE = 104  # it has written 8, and copies the letter
+INSIDE = f"#view=attention&layer=4&head=3&byte={BYTE}"
 TALK_THERE = ("hello", "what are you?", "how does attention work?")
 SOMEBODYS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Mine</title><style>
   :root {{ --tiny-llm-paper: #fffdf5; --tiny-llm-ink: #22301f; --tiny-llm-quiet: #4d5a48;
@@ -99,7 +100,7 @@ def talk(address: str, browser: str, figure: Path, lines: Sequence[str], **look:
         chat = page.frames[-1]
         chat.get_by_text("Settings").click()
         chat.get_by_label("Seed").fill("1")
-        chat.locator("#temperature").fill("0.3")
+        chat.locator("#temperature").fill("0" if address.endswith(INSIDE) else "0.3")
         chat.get_by_label("System message").fill(SYSTEM)
         chat.get_by_text("Settings").click()
         for number, line in enumerate(lines, start=1):
@@ -107,7 +108,8 @@ def talk(address: str, browser: str, figure: Path, lines: Sequence[str], **look:
             chat.get_by_label("Your message").press("Enter")
             expect(chat.locator(".turn.assistant:not(.writing)")).to_have_count(number)
         if address.endswith(INSIDE):
-            expect(page.get_by_text("looks most at")).to_be_visible(timeout=30_000)
+            expect(page.get_by_text(f"byte {BYTE}, ")).to_be_visible(timeout=60_000)
+            page.wait_for_timeout(3000)  # the maps of all heads are drawn one after another
         figure.parent.mkdir(exist_ok=True)
         page.screenshot(path=figure)
         running.close()
