@@ -8,25 +8,43 @@ from pathlib import Path
 from shared.chat.attempts import sample_groups
 from shared.chat.pairs import Pair, own_pairs, read_pairs
 from shared.chat.sampling import SamplingSettings
+from shared.errors import UserError
 from shared.files import atomic_file
 from shared.text.drills import SKILLS, make_exercise
 from shared.text.exercise import Exercise
-from shared.text.transcript import Message
+from shared.text.transcript import Message, render_prompt
 from shared.training.run import Run
 
 HAND_PAIRS = Path(__file__).with_name("preferences.txt")
 PAIRS_FILE = "pairs.json"
 TRIES = 8  # replies to each question when the model makes pairs of its own
 AT_ONCE = 16  # questions
+DRAWS = 1000  # for a question that fits the context
 WORKING_SHARE = 0.9
 
 
-def asked(skills: Sequence[str], others: float, rng: random.Random) -> Exercise:
+def asked(skills: Sequence[str], others: float, longest: int, rng: random.Random) -> Exercise:
     """An exercise of one of the skills, about operands that training may have.
 
     Args:
         others: the share of exercises that are of any other skill, if there is one.
+        longest: bytes that question and right reply may have together.
+
+    Raises:
+        UserError: so short a one was not among a thousand.
     """
+    for _ in range(DRAWS):
+        exercise = drawn(skills, others, rng)
+        if len(f"{render_prompt(exercise.messages)}{exercise.reply}".encode()) <= longest:
+            return exercise
+    raise UserError(
+        f"none of {DRAWS:,} questions has room in {longest} bytes: take another --skill, or a "
+        "model with a longer context"
+    )
+
+
+def drawn(skills: Sequence[str], others: float, rng: random.Random) -> Exercise:
+    """An exercise of any length."""
     rest = [skill for skill in SKILLS if skill not in skills]
     among = rest if rest and rng.random() < others else skills
     skill = among[int(rng.random() * len(among))]
@@ -68,7 +86,8 @@ def pairs_of(
 def sampled_pairs(run: Run, skills: Sequence[str], questions: int) -> list[Pair]:
     """Of a question's replies one that the verifier takes, and one that it does not."""
     rng = random.Random(run.config.seed)
-    exercises = [asked(skills, 0.0, rng) for _ in range(questions)]
+    longest = run.model.config.context_length - 1  # the end of the reply takes a place
+    exercises = [asked(skills, 0.0, longest, rng) for _ in range(questions)]
     settings = SamplingSettings(1.0, 0, 1.0, 1.0, 120, run.config.seed)
     groups = []
     for first in range(0, questions, AT_ONCE):

@@ -188,7 +188,8 @@ def prepare(run: Run, options: StageOptions, tell: Callable[[str], object]) -> N
     if options.stage == "practice":
         groups = max(1, TRIED // options.samples)
         config = PracticeConfig(groups, options.samples, only_passed=options.only_passed)
-        ask = partial(asked, options.skill, options.others)
+        longest = run.model.config.context_length - 1  # the end of the reply takes a place
+        ask = partial(asked, options.skill, options.others, longest)
         practice = Practice(run.model, run.tokenizer, ask, config, run.config.seed)
         run.batches = Tries(practice, run.batches)
         run.loss = partial(loss_of_tries, options.text)

@@ -28,6 +28,7 @@ from shared.text.bpe_files import write_tokenizers_json
 from shared.text.bpe_training import train_bpe
 from shared.text.drills import SKILLS
 from shared.text.sources import Source
+from shared.text.transcript import render_prompt
 from shared.training import run_log, sitting
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
@@ -172,10 +173,19 @@ def test_each_source_has_the_share_that_stands_behind_it(base):
 )
 def test_practice_asks_for_other_skills_by_their_share(skills, others, share):
     rng = random.Random(0)
-    drawn = [asked(skills, others, rng).skill for _ in range(400)]
+    drawn = [asked(skills, others, 255, rng).skill for _ in range(400)]
     rest = [skill for skill in drawn if skill not in skills]
     assert len(rest) / 400 == pytest.approx(share, abs=0.05)
     assert not rest or set(rest) == set(SKILLS) - set(skills)
+
+
+def test_no_question_is_longer_than_the_context_leaves_room_for():
+    rng = random.Random(0)
+    drawn = [asked(tuple(SKILLS), 0.0, 127, rng) for _ in range(400)]
+    lengths = [len((render_prompt(each.messages) + each.reply).encode()) for each in drawn]
+    assert 115 < max(lengths) <= 127
+    with pytest.raises(UserError, match="none of 1,000 questions has room in 40 bytes: take"):
+        asked(("who has what",), 0.0, 40, rng)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
