@@ -1,8 +1,10 @@
 """What every test folder shares: notes run as tests, tiny fixtures, honest skips."""
 
 import os
+import runpy
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +23,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
+from shared.training import sitting
+from shared.training.run import Run
 
 # Beside each other, tests have a core each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -144,10 +148,34 @@ def one_thread(monkeypatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def brief_ending(monkeypatch) -> None:
+    """Runs draw no curves and say four bytes in place of 120: the rest of a tiny run is cheap."""
+    whole = Run.sample
+    monkeypatch.setattr(Run, "sample", lambda run, prompt, new=4: whole(run, prompt, min(new, 4)))
+    monkeypatch.setattr(sitting, "draw_curves", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> ByteTokenizer:
     """The byte tokenizer."""
     return ByteTokenizer()
+
+
+@pytest.fixture
+def as_script(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Runs a script's last lines as `python script.py ...` does, without a process of its own.
+
+    Returns the exit code and what was written to stderr.
+    """
+
+    def run(script: Path | str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(script), run_name="__main__")
+        return left.value.code, capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture(scope="session")

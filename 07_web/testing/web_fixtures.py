@@ -58,9 +58,9 @@ def talker_address(tokenizer) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(browser_path) -> Iterator[Browser]:
-    """A real Chromium without a window."""
+    """A real Chromium without a window: its start costs more than most pages do."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         yield browser
