@@ -160,12 +160,17 @@ def one_thread(monkeypatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def brief_ending(monkeypatch) -> None:
+def end_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no curves and say four bytes in place of 120: the rest of a tiny run is cheap."""
     whole = Run.sample
     monkeypatch.setattr(Run, "sample", lambda run, prompt, new=4: whole(run, prompt, min(new, 4)))
     monkeypatch.setattr(sitting, "draw_curves", lambda *_: None)
+
+
+@pytest.fixture
+def brief_ending(monkeypatch) -> None:
+    """Runs of this test end as `end_briefly` says."""
+    end_briefly(monkeypatch)
 
 
 @pytest.fixture(scope="session")
