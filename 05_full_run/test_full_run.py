@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import full_run
 import plan_table
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
@@ -59,8 +61,14 @@ def folders(tmp_path, monkeypatch, brief_ending) -> Path:
     return tmp_path / "runs"
 
 
+@cache
+def parser_of_runs() -> ArgumentParser:
+    """Built once: that takes as long as parsing."""
+    return build_parser(CONFIGS)
+
+
 def parse(*arguments: str) -> RunConfig:
-    parser = build_parser(CONFIGS)
+    parser = parser_of_runs()
     return to_run_config(parser, parser.parse_args(resolve_config_names(list(arguments), CONFIGS)))
 
 
