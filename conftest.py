@@ -1,8 +1,11 @@
 """What every test folder shares: notes run as tests, tiny fixtures, honest skips."""
 
+import gc
 import os
+import runpy
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +24,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from shared.model.config import ModelConfig, MoEConfig, NormConfig, RopeConfig
 from shared.model.transformer import Transformer
 from shared.text.tokenizer import ByteTokenizer
+from shared.training import sitting
+from shared.training.run import Run
 
 # Beside each other, tests have a core each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -42,6 +47,8 @@ hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Chromium without windows and menus of its own: six pages cost it 1.8 CPU seconds, the others 5.2.
+SHELL = "chromium-headless-shell"
 
 # What `tiny_config` can be made of otherwise: each choice once, alone or with what goes with it.
 EXPERTS = MoEConfig(n_experts=4, top_k=2)
@@ -81,6 +88,17 @@ pytest_collect_file = Sybil(
     patterns=["*.md"],
     excludes=["runs/*/*.md"],  # a trained run's card is nobody's page
 ).pytest()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Garbage is not looked for in what imports leave: that is a fifth of collecting, and stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -144,18 +162,58 @@ def one_thread(monkeypatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def end_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves and say four bytes in place of 120: the rest of a tiny run is cheap."""
+    whole = Run.sample
+    monkeypatch.setattr(Run, "sample", lambda run, prompt, new=4: whole(run, prompt, min(new, 4)))
+    monkeypatch.setattr(sitting, "draw_curves", lambda *_: None)
+
+
+@pytest.fixture
+def brief_ending(monkeypatch) -> None:
+    """Runs of this test end as `end_briefly` says."""
+    end_briefly(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> ByteTokenizer:
     """The byte tokenizer."""
     return ByteTokenizer()
 
 
+@pytest.fixture
+def as_script(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Runs a script's last lines as `python script.py ...` does, without a process of its own.
+
+    Returns the exit code and what was written to stderr.
+    """
+
+    def run(script: Path | str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(script), run_name="__main__")
+        return left.value.code, capsys.readouterr().err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def browser_path() -> str:
     """The path of an installed Chromium or Chrome; skips, or fails where one is required."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return installed(SHELL, *BROWSERS)
+
+
+@pytest.fixture(scope="session")
+def whole_browser_path() -> str:
+    """The same, for what the shell does not do, such as keeping a page for the Back button."""
+    return installed(*BROWSERS)
+
+
+def installed(*browsers: str) -> str:
+    """The path of the first that there is."""
+    found = next(filter(None, map(shutil.which, browsers)), None)
     if found is None:
-        reason = f"no browser: the page was NOT tested (looked for {', '.join(BROWSERS)})"
+        reason = f"no browser: the page was NOT tested (looked for {', '.join(browsers)})"
         if os.environ.get("REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -147,6 +148,12 @@ def all_python_files() -> list[Path]:
     return [ROOT / "conftest.py", *(path for folder in folders for path in folder.rglob("*.py"))]
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A Python file, parsed once for all tests."""
+    return ast.parse(path.read_bytes())
+
+
 def all_pages() -> list[Path]:
     return [page for where in ("", "0*/", "0*/*/") for page in ROOT.glob(f"{where}*.md")]
 
@@ -159,7 +166,7 @@ def shared_modules() -> dict[str, Path]:
 def shared_imports(path: Path) -> set[str]:
     """Names of `shared` modules that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively, which hides what it imports"
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shared."):
@@ -181,7 +188,7 @@ def test_every_shared_module_stands_in_the_table_and_names_its_milestone():
     modules = shared_modules()
     assert set(modules) == set(TABLE)
     for name, path in modules.items():
-        docstring = ast.get_docstring(ast.parse(path.read_bytes()))
+        docstring = ast.get_docstring(tree_of(path))
         assert docstring.splitlines()[-1] == f"Promoted by {STEPS[TABLE[name] - 1]}.", name
 
 
@@ -271,7 +278,7 @@ def test_files_stay_short():
 
 def test_functions_stay_short():
     for path in all_python_files():
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert own_lines(node) <= 40, f"{path}: {node.name}"
 
@@ -304,7 +311,7 @@ def test_every_step_has_its_rooms():
 
 def test_every_public_function_of_shared_has_a_docstring():
     for name, path in shared_modules().items():
-        for node in ast.parse(path.read_bytes()).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{name}.{node.name}"
 
@@ -313,7 +320,7 @@ def test_a_script_run_from_a_folder_with_another_shared_still_gets_ours(tmp_path
     other = tmp_path / "shared"
     other.mkdir()
     (other / "__init__.py").write_text("raise SystemExit('the wrong shared package')")
-    script = ROOT / "04_training" / "overfit.py"
+    script = ROOT / "02_tokenizer" / "show_drills.py"  # one that imports no torch
     code = f"import runpy; runpy.run_path({str(script)!r}); import shared; print(shared.__file__)"
     probe = tmp_path / "elsewhere" / "probe.py"
     probe.parent.mkdir()

@@ -1,11 +1,12 @@
 """What is written here can be checked out, imported and read on Windows and macOS, too."""
 
 import ast
+import os
 import re
 from functools import cache
 from pathlib import Path
 
-from test_layout import ROOT, all_python_files
+from test_layout import ROOT, all_python_files, tree_of
 
 # Files that a checkout holds: what the steps make, and what tools keep, left out.
 MADE = re.compile(
@@ -19,8 +20,14 @@ POSIX_NAMES = {
 }
 
 
+@cache
 def paths() -> list[str]:
-    found = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file())
+    found: list[str] = []
+    for folder, folders, files in os.walk(ROOT):
+        inside = Path(folder).relative_to(ROOT)
+        # What is made holds far more files than what is written: it is not even entered.
+        folders[:] = [name for name in folders if not MADE.search(f"{(inside / name).as_posix()}/")]
+        found += [(inside / name).as_posix() for name in files]
     return [path for path in found if not MADE.search(path)]
 
 
@@ -28,7 +35,7 @@ def paths() -> list[str]:
 def nodes_of_no_tests() -> list[tuple[Path, ast.AST]]:
     """Calls and attributes in the Python files that are no tests."""
     files = [path for path in all_python_files() if not path.name.startswith("test_")]
-    nodes = ((path, node) for path in files for node in ast.walk(ast.parse(path.read_bytes())))
+    nodes = ((path, node) for path in files for node in ast.walk(tree_of(path)))
     return [(path, node) for path, node in nodes if isinstance(node, ast.Call | ast.Attribute)]
 
 

@@ -1,5 +1,6 @@
 """Readers, splits, token files: the right documents, in a stable order, once on disk."""
 
+import ast
 import itertools
 import json
 import lzma
@@ -107,6 +108,18 @@ def test_python_docs_are_two_megabytes_of_prose_in_a_stable_order(monkeypatch):
     monkeypatch.setattr(os, "walk", walk_backwards)
     monkeypatch.setattr(python_docs, "docstrings", lambda path: "unread")  # parsing takes seconds
     assert names == [d.name for d in read_python_docs() if d.name in text]
+
+
+def test_docstrings_are_found_in_every_kind_of_block_in_the_order_of_ast_walk():
+    blocks = ("if a:", "else:", "for a in b:", "else:", "while a:", "else:", "with a:", "try:")
+    blocks += ("except A:", "else:", "finally:", "async def f():", "class C:")
+    source = "".join(f"{block}\n  def d{at}(): 'The {at}.'\n" for at, block in enumerate(blocks))
+    source += "match a:\n case 1:\n  def d98(): 'The 98.'\n case 2:\n  def d99(): 'The 99.'\n"
+    source += "try:\n pass\nexcept* A:\n  def d100(): 'The 100.'\n"
+    tree = ast.parse(source)
+    found = [node for node in python_docs._statements(tree) if isinstance(node, ast.stmt)]
+    assert found == [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    assert sum(isinstance(node, ast.FunctionDef) for node in found) == len(blocks) + 3
 
 
 def test_docstrings_come_with_the_name_of_what_they_describe(tmp_path):

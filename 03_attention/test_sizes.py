@@ -11,6 +11,7 @@ from sizes import measure_step, scaled
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from conftest import VARIANTS
 from shared.errors import UserError
 from shared.model.config import ModelConfig, MoEConfig
 from shared.model.counting import (
@@ -115,7 +116,17 @@ def test_flops_equal_pytorchs_counter(variant, random_model):
     assert training_flops(config, recompute=True) == 4 * forward_flops(config) - head
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+HALVED = (  # each module that holds something else in bfloat16 than in float32
+    *("grouped heads", "sinusoidal", "normed queries and keys", "layer norms everywhere"),
+    *("squared relu", "window", "documents in a window", "experts with biases", "GPT-2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("autocast", "variant"),
+    [*((False, name) for name in VARIANTS), *((True, name) for name in HALVED)],
+    indirect=["variant"],
+)
 def test_memory_of_variants_is_what_a_step_holds(variant, autocast, tiny_config):
     """One vector of C numbers a layer, forgotten, would be 1.4 to 2.3 % of it."""
     config = replace(tiny_config, **variant)

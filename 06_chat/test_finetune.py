@@ -39,7 +39,7 @@ from shared.training.run_config import DataConfig, RunConfig, TrainConfig
 from shared.training.run_folder import begin
 from shared.training.sitting import open_log, train_and_log
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "brief_ending")
 STAGES = {
     "sft": ("--data", "primer"),
     "sft with LoRA": ("--data", "primer", "--lora", "2"),

@@ -1,13 +1,16 @@
 """The terminal at odd moments: a real pseudo-terminal, wrong checkpoints, huge and odd input."""
 
+import io
 import json
 import os
 import re
+import runpy
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import chat
@@ -45,18 +48,14 @@ def command_line(name: str, checkpoint: Path, options: str = "") -> list[str]:
     return [*script, *"--device cpu --seed 1".split(), *options.split()]
 
 
-def run(name: str, checkpoint: Path, options: str = "", stdin: bytes = b""):
-    """The script's end, with its input from a pipe."""
-    command = command_line(name, checkpoint, options)
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, env=STRICT_UTF8)
-
-
 def test_piped_input_is_answered_line_by_line_whatever_its_bytes(talker, tmp_path):
     saved = tmp_path / "talk.txt"
     pasted = ("long text é " * 8000).encode()
     lines = [b"hello", b"caf\xe9 \xff", pasted, b"/set temperature 0", b"/system Be brief."]
-    lines += [b"what are you?", f"/save {saved}".encode(), b"/nonsense"]
-    done = run("chat.py", talker, "--max_new_bytes 10", stdin=b"\n".join([*lines, b""]))
+    lines += [b"what are you?", f"/save {saved}".encode(), b"/nonsense", b"/quit", b"unsaid"]
+    command = command_line("chat.py", talker, "--max_new_bytes 10")
+    told = {"input": b"\n".join([*lines, b""]), "env": STRICT_UTF8}
+    done = subprocess.run(command, capture_output=True, timeout=120, **told)
     assert done.returncode == 0, done.stderr.decode()
     shown = done.stdout.decode(errors="replace")
     assert shown.count("assistant: ") == 4 and "(temperature is now 0)" in shown
@@ -74,11 +73,13 @@ def test_generate_explains_and_continues(talker, capsys):
     assert "12 bytes, " in shown
 
 
-def test_generate_takes_prompts_of_any_bytes_until_the_input_ends(talker):
-    options = "--interactive --max_new_bytes 5"
-    done = run("generate.py", talker, options, stdin=b"one\n\xff\xfe\n")
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.count(b"5 bytes, ") == 2
+def test_generate_takes_prompts_of_any_bytes_until_the_input_ends(talker, monkeypatch, capsys):
+    typed = io.TextIOWrapper(io.BytesIO(b"one\n\xff\xfe\n"), encoding="utf-8")
+    options = "--interactive --max_new_bytes 5".split()
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(sys, "argv", ["generate.py", *CHECKPOINT, str(talker), *options])
+    runpy.run_path(generate.__file__, run_name="__main__")
+    assert capsys.readouterr().out.count("5 bytes, ") == 2
 
 
 def test_a_long_prompt_is_continued_and_a_narrow_terminal_is_not_overrun(
@@ -92,17 +93,18 @@ def test_a_long_prompt_is_continued_and_a_narrow_terminal_is_not_overrun(
 
 
 class Terminal:
-    """chat.py behind a pseudo-terminal of a given width."""
+    """chat.py behind a pseudo-terminal of 20 columns."""
 
-    def __init__(self, checkpoint: Path, options: str = "", columns: int = 80) -> None:
+    def __init__(self, checkpoint: Path, folder: Path) -> None:
+        self.folder = folder
         self.master, slave = os.openpty()
-        environment = STRICT_UTF8 | {"COLUMNS": str(columns), "TERM": "dumb"}
         self.process = subprocess.Popen(
-            command_line("chat.py", checkpoint, options),
+            command_line("chat.py", checkpoint, "--max_new_bytes 100000"),
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=environment,
+            cwd=folder,
+            env=STRICT_UTF8 | {"COLUMNS": "20", "TERM": "dumb"},
             start_new_session=True,
         )
         os.close(slave)
@@ -124,67 +126,66 @@ class Terminal:
         while data:
             data = data[os.write(self.master, data[:512]) :]
 
-    def end(self) -> int:
-        code = self.process.wait(timeout=30)
-        os.close(self.master)
-        return code
+    def limit(self, count: int) -> None:
+        """Replies are of so many bytes from here on."""
+        self.type(f"/set max_new_bytes {count}\n".encode())
+        self.wait_for(rf"is now {count}\)[\s\S]*user: ")
+
+
+@pytest.fixture(scope="module")
+def terminal(talker, tmp_path_factory) -> Iterator[Terminal]:
+    """One process for the tests of this file, each of which finds it at its prompt."""
+    terminal = Terminal(talker, tmp_path_factory.mktemp("typed"))
+    terminal.wait_for("user: ")
+    yield terminal
+    terminal.process.kill()
+    terminal.process.wait()
+    os.close(terminal.master)
 
 
 @pytest.mark.posix
-def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(talker, tmp_path):
-    saved = tmp_path / "talk.txt"
-    terminal = Terminal(talker, "--max_new_bytes 100000")
-    terminal.wait_for("user: ")
+def test_ctrl_c_stops_the_reply_and_keeps_the_transcript(terminal):
     terminal.type(b"hello\n")
     terminal.wait_for("assistant: .+")
     terminal.process.send_signal(signal.SIGINT)
     terminal.wait_for(r"\[stopped\][\s\S]*user: ")
-    terminal.type(f"/save {saved}\n".encode())
-    terminal.wait_for("saved 2 turns")
-    terminal.type(b"\x04")  # Ctrl-D
-    assert terminal.end() == 0 and "Traceback" not in terminal.shown
+    terminal.type(b"/save talk.txt\n")
+    terminal.wait_for(r"saved 2\s+turns[\s\S]*user: ")
+    saved = terminal.folder / "talk.txt"
     user, assistant = parse(saved.read_text(errors="surrogateescape"))
     assert user.content == "hello" and len(assistant.content) > 0
 
 
 @pytest.mark.posix
-def test_ctrl_c_at_the_prompt_leaves_quietly(talker):
-    terminal = Terminal(talker)
-    terminal.wait_for("user: ")
-    time.sleep(0.5)  # a signal between the prompt and the read would only be noted
-    terminal.process.send_signal(signal.SIGINT)
-    assert terminal.end() == 0 and "Traceback" not in terminal.shown
-
-
-@pytest.mark.posix
-def test_a_narrow_terminal_still_shows_everything(talker):
-    terminal = Terminal(talker, "--max_new_bytes 30", columns=20)
-    terminal.wait_for("user: ")
+def test_a_narrow_terminal_still_shows_everything(terminal):
+    terminal.limit(30)
     terminal.type("grüß 👋\n".encode())
     terminal.wait_for(r"assistant: [\s\S]*user: ")
     terminal.type(b"/help\n")
-    terminal.wait_for("Ctrl-C stops")
-    terminal.type(b"/quit\n")
-    assert terminal.end() == 0
+    terminal.wait_for(r"Ctrl-C stops[\s\S]*user: ")
 
 
 @pytest.mark.posix
-def test_100_kilobytes_pasted_into_the_terminal_are_answered(talker):
-    terminal = Terminal(talker, "--max_new_bytes 10")
-    terminal.wait_for("user: ")
+def test_100_kilobytes_pasted_into_the_terminal_are_answered(terminal):
+    terminal.limit(10)
     for _ in range(25):
         terminal.type(b"x" * 4000 + b"\n")
         terminal.wait_for("assistant: ")
         terminal.wait_for("user: ")
-    terminal.type(b"\x04")
-    assert terminal.end() == 0
 
 
-@pytest.mark.parametrize("name", ["chat.py", "generate.py"])
-def test_no_checkpoint_is_one_line(name, tmp_path):
-    done = run(name, tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"error: no checkpoint in") and done.stderr.count(b"\n") == 1
+@pytest.mark.posix
+def test_ctrl_c_at_the_prompt_leaves_quietly(terminal):
+    time.sleep(0.5)  # a signal between the prompt and the read would only be noted
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.process.wait(timeout=30) == 0 and "Traceback" not in terminal.shown
+
+
+@pytest.mark.parametrize("script", [chat, generate])
+def test_no_checkpoint_is_one_line(script, tmp_path, as_script):
+    code, told = as_script(script.__file__, "--checkpoint", str(tmp_path))
+    assert code == 2
+    assert told.startswith("error: no checkpoint in") and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("script", [chat, generate])

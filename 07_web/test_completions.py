@@ -5,14 +5,13 @@ import re
 import threading
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-import openai
 import pytest
 import torch
 import web_app
 from chat_request import Limits
 from completions import IGNORED, READ_HERE, REFUSED, REFUSED_IN_MESSAGES, TAKEN
-from openai.types.chat import completion_create_params
 from served_models import CONFIG, Reciter, free_rows, served, wait_until
 from talkers import Talkers
 from web_app import create_app
@@ -37,7 +36,10 @@ def app(model, tokenizer):
     return create_app(model, tokenizer, name="mine")
 
 
-def client_of(address: str, **options) -> openai.OpenAI:
+def client_of(address: str, **options) -> Any:
+    """Their client. It is imported where it is used: that takes longer than most tests."""
+    import openai
+
     return openai.OpenAI(base_url=f"{address}/v1", api_key="any", **{"max_retries": 0} | options)
 
 
@@ -53,7 +55,7 @@ def reciting(tokenizer):
         yield client_of(address)
 
 
-def ask(client: openai.OpenAI, **more):
+def ask(client: Any, **more):
     return client.chat.completions.create(**{"model": "mine", "messages": HI} | more)
 
 
@@ -71,6 +73,8 @@ def read(stream) -> tuple[dict[int, list[str]], dict[int, str], dict[int, list]]
 
 
 def test_every_field_that_the_client_can_send_is_taken_ignored_or_refused():
+    from openai.types.chat import completion_create_params
+
     streaming = completion_create_params.CompletionCreateParamsStreaming.__annotations__
     base = completion_create_params.CompletionCreateParamsBase.__annotations__
     places = [*TAKEN, *READ_HERE, *IGNORED, *REFUSED]
@@ -261,6 +265,8 @@ BAD_TURNS = [
     ],
 )
 def test_what_is_not_served_is_refused_by_name_in_one_line(asked, field, client):
+    import openai
+
     with pytest.raises(openai.BadRequestError) as refused:
         ask(client, extra_body=asked)
     assert refused.value.param == field
@@ -286,6 +292,8 @@ def test_no_odd_value_breaks_anything(name, app):
 
 
 def test_models_are_listed_and_others_are_not_found(client):
+    import openai
+
     assert [model.id for model in client.models.list()] == ["mine"]
     assert client.models.retrieve("mine").object == "model"
     assert ask(client, extra_body={"model": None}, max_tokens=1).model == "mine"
@@ -298,21 +306,25 @@ def test_models_are_listed_and_others_are_not_found(client):
 @pytest.mark.parametrize(
     ("kind", "status", "path", "more"),
     [
-        (openai.PermissionDeniedError, 403, "/chat/completions", {"Host": "evil.example"}),
-        (openai.PermissionDeniedError, 403, "/chat/completions", {"Origin": "https://b.org"}),
-        (openai.NotFoundError, 404, "/embeddings", {}),
-        (openai.APIStatusError, 405, "/models", {}),
-        (openai.APIStatusError, 415, "/chat/completions", {"Content-Type": "text/plain"}),
+        ("PermissionDeniedError", 403, "/chat/completions", {"Host": "evil.example"}),
+        ("PermissionDeniedError", 403, "/chat/completions", {"Origin": "https://b.org"}),
+        ("NotFoundError", 404, "/embeddings", {}),
+        ("APIStatusError", 405, "/models", {}),
+        ("APIStatusError", 415, "/chat/completions", {"Content-Type": "text/plain"}),
     ],
 )
 def test_other_errors_are_those_that_the_client_knows(kind, status, path, more, client):
-    with pytest.raises(kind) as refused:
+    import openai
+
+    with pytest.raises(getattr(openai, kind)) as refused:
         client.post(path, body={"messages": HI}, cast_to=object, options={"headers": more})
     assert refused.value.status_code == status
     assert refused.value.body["message"] and refused.value.body["param"] is None
 
 
 def test_a_client_that_is_told_to_come_back_does_and_is_served(monkeypatch, tokenizer):
+    import openai
+
     monkeypatch.setattr(web_app, "RETRY_SECONDS", 0.05)
     limits = Limits(concurrent=1, queue_length=0)
     app = create_app(Reciter("x" * 900, 0.03), tokenizer, limits=limits, name="mine")

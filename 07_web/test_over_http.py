@@ -135,7 +135,7 @@ def test_32_clients_at_once_get_exactly_what_each_gets_alone(tokenizer):
 
     def asked(number: int) -> dict:
         messages = [{"role": "user", "content": f"I am number {number}"}]
-        return {"messages": messages, "seed": number, "temperature": 1.5, "max_new_bytes": 60}
+        return {"messages": messages, "seed": number, "temperature": 1.5, "max_new_bytes": 24}
 
     with served(app, limits) as address:
 

@@ -2,20 +2,12 @@
 
 import re
 import time
-import urllib.request
 
-import pytest
 from page_driver import choose, written
 from playwright.sync_api import Page, expect
-from served_models import running, start, wait_until
+from served_models import SERVE, wait_until
 
 pytest_plugins = ("web_fixtures",)
-
-
-@pytest.fixture(scope="module")
-def address(checkpoint):
-    with running(checkpoint) as (_, address):
-        yield address
 
 
 def test_typing_streams_a_reply_that_can_be_stopped_and_survives_a_reload(page: Page):
@@ -61,20 +53,15 @@ def test_the_settings_reach_the_model(page: Page):
     assert reply() == first and len(first.encode()) <= 3 * 12
 
 
-def test_a_taken_port_is_one_clear_line(address, checkpoint):
-    second, _ = start(checkpoint, "--port", address.rpartition(":")[2])
-    _, errors = second.communicate(timeout=60)
-    assert second.returncode == 2
-    assert errors.startswith("error: port ") and "is taken: pick another" in errors
-    assert errors.count("\n") == 1
+def test_a_taken_port_is_one_clear_line(talker_address, checkpoint, as_script):
+    port = talker_address.rpartition(":")[2]
+    taken = ("--checkpoint", str(checkpoint), "--device", "cpu", "--port", port)
+    code, told = as_script(SERVE, *taken)
+    assert code == 2
+    assert told.startswith("error: port ") and "is taken: pick another" in told
+    assert told.count("\n") == 1
 
 
-def test_the_server_answers_over_real_http(address):
-    with urllib.request.urlopen(f"{address}/healthz", timeout=10) as response:
-        assert b'"status":"ok"' in response.read()
-
-
-def test_no_checkpoint_is_one_clear_line(tmp_path):
-    server, _ = start(tmp_path, "--port", "0")
-    _, errors = server.communicate(timeout=60)
-    assert server.returncode == 2 and errors.startswith("error: no checkpoint in")
+def test_no_checkpoint_is_one_clear_line(tmp_path, as_script):
+    code, told = as_script(SERVE, "--checkpoint", str(tmp_path), "--port", "0")
+    assert code == 2 and told.startswith("error: no checkpoint in") and told.count("\n") == 1

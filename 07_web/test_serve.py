@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import load_test
@@ -59,35 +60,38 @@ def test_a_reply_longer_than_the_grace_is_ended_and_the_exit_is_0(endless):
         assert process.wait(timeout=20) == 0
 
 
-@pytest.mark.posix
-def test_ctrl_c_ends_a_server_without_work_with_0(checkpoint):
-    # Where the tests run as a shell's background job, Ctrl-C is ignored, by children too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with running(checkpoint) as (process, address):
-            urllib.request.urlopen(f"{address}/healthz", timeout=10).close()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=20) == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_limits_and_origins_come_from_the_command_line(checkpoint):
+@pytest.fixture(scope="module")
+def told(checkpoint) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A server that was told much on its command line, and its address."""
     origins = "--allow-origin https://a.org --allow-origin https://b.org"
     more = f"--limits.max_messages 1 {origins} --behind-proxy --allowed-host c.org"
-    with running(checkpoint, *more.split()) as (_, address):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            post(address, {"messages": HI * 2})
-        assert json.load(refused.value)["error"]["message"] == "at most 1 messages"
-        asked = {"messages": HI, "max_new_bytes": 1}
-        for origin in ("https://a.org", "https://b.org"):
-            answer = post(address, asked, Origin=origin)
-            assert answer.headers["Access-Control-Allow-Origin"] == origin
-        proxied = {"Origin": "https://c.org", "X_Forwarded_Host": "c.org"}
-        assert post(address, asked, **proxied).status == 200
-        for other in ({"Origin": "https://c.org"}, {"X_Forwarded_Host": "d.org"}):
-            with pytest.raises(urllib.error.HTTPError, match="403"):
-                post(address, asked, **other)
+    with running(checkpoint, *more.split()) as server:
+        yield server
+
+
+def test_limits_and_origins_come_from_the_command_line(told):
+    _, address = told
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(address, {"messages": HI * 2})
+    assert json.load(refused.value)["error"]["message"] == "at most 1 messages"
+    asked = {"messages": HI, "max_new_bytes": 1}
+    for origin in ("https://a.org", "https://b.org"):
+        answer = post(address, asked, Origin=origin)
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    proxied = {"Origin": "https://c.org", "X_Forwarded_Host": "c.org"}
+    assert post(address, asked, **proxied).status == 200
+    for other in ({"Origin": "https://c.org"}, {"X_Forwarded_Host": "d.org"}):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            post(address, asked, **other)
+
+
+@pytest.mark.posix
+def test_ctrl_c_ends_a_server_without_work_with_0(told):
+    process, address = told
+    with urllib.request.urlopen(f"{address}/healthz", timeout=10) as response:
+        assert b'"status":"ok"' in response.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
@@ -22,7 +20,7 @@ from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.run_config import RunConfig, TrainConfig
 from shared.training.run_log import read_metrics
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "brief_ending")
 
 
 @pytest.fixture
@@ -369,13 +367,7 @@ def test_a_broken_results_file_is_refused(tmp_path):
         comparison.rows_of(tmp_path)
 
 
-def test_the_script_ends_with_one_line_and_exit_code_2(tmp_path):
-    done = subprocess.run(
-        [sys.executable, compare.__file__, "--config", "quick", "--budget", "soon"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: budget 'soon'") and done.stderr.count("\n") == 1
+def test_the_script_ends_with_one_line_and_exit_code_2(as_script):
+    code, told = as_script(compare.__file__, "--config", "quick", "--budget", "soon")
+    assert code == 2
+    assert told.startswith("error: budget 'soon'") and told.count("\n") == 1

@@ -58,9 +58,9 @@ def talker_address(tokenizer) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(browser_path) -> Iterator[Browser]:
-    """A real Chromium without a window."""
+    """A real Chromium without a window: its start costs more than most pages do."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         yield browser
@@ -68,11 +68,12 @@ def browser(browser_path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def remembering(browser, browser_path) -> Iterator[Browser]:
+def remembering(browser, whole_browser_path) -> Iterator[Browser]:
     """One that keeps a page which is left as it is, for the Back button; playwright's does not."""
     without = ["--disable-back-forward-cache"]
     kind = browser.browser_type
-    keeps = kind.launch(executable_path=browser_path, args=FLAGS, ignore_default_args=without)
+    path = whole_browser_path
+    keeps = kind.launch(executable_path=path, args=FLAGS, ignore_default_args=without)
     yield keeps
     keeps.close()
 
