@@ -8,6 +8,7 @@ GET /snapshots/step-0000123.tllm   one of them, at the address that "weights" te
 
 import base64
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,14 @@ def give_snapshots(app: Flask, run: Path | None, offer: dict[str, Any]) -> dict[
         offer: what `/healthz` tells of the weights; where it is empty, none are given either.
     """
     given = run if offer else None
-    told = told_to_the_page(given) if given else None
     files = {file.name: file for file in list_snapshots(given)} if given else {}
+    told = cache(told_to_the_page)  # when first asked: a night's log takes seconds to read
 
     @app.get(f"/{TOLD}")
     def snapshots() -> Response:
-        if told is None:
+        if given is None:
             raise BadRequest(404, FOLDER, "this server gives none")
-        return jsonify(told)
+        return jsonify(told(given))
 
     @app.get(f"/{FOLDER}/<name>")
     def snapshot(name: str) -> Response:
@@ -66,4 +67,4 @@ def give_snapshots(app: Flask, run: Path | None, offer: dict[str, Any]) -> dict[
             raise BadRequest(404, FOLDER, "there is none of this name")
         return send_file(files[name], mimetype="application/octet-stream")
 
-    return {"in_browser": offer["in_browser"] | {FOLDER: TOLD}} if told else offer
+    return {"in_browser": offer["in_browser"] | {FOLDER: TOLD}} if given else offer

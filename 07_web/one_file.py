@@ -6,9 +6,11 @@ may give one name to different things at their top level, and an import may not 
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from shared.errors import UserError
 
@@ -81,6 +83,11 @@ def in_one_file(page: str, folder: Path, first: Sequence[Path], parts: dict[str,
     page = SCRIPT.sub("", STYLE.sub("", page))
     page = page.replace("<head>", f"<head>\n{policy_tag(policy)}", 1)
     return page.replace("</head>", head, 1).replace("</body>", body, 1)
+
+
+def inside_script(value: Any) -> str:
+    """A value as JSON that cannot end the script element it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")  # </script> in a name would end it
 
 
 def digest(text: str) -> str:

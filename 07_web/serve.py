@@ -21,6 +21,10 @@ On SIGTERM no new chat is taken, replies in flight are finished, and the exit co
 Ctrl-C ends replies where they are.
 """
 
+import gc
+
+gc.disable()  # looking for garbage in what torch brings is a tenth of the start
+
 import errno
 import logging
 import runpy
@@ -53,6 +57,8 @@ from shared.errors import UserError, one_line_errors
 from shared.model.interop_folder import is_their_folder
 from shared.training.checkpoint import load_model
 from shared.training.checkpoint_folder import find_checkpoint
+
+gc.enable()
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"

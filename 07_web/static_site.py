@@ -27,7 +27,7 @@ from chat_request import Limits
 from given_snapshots import TOLD, told_to_the_page
 from given_weights import refuse_what_no_browser_runs
 from model_facts import facts_of, tokenizer_of
-from one_file import bundled, in_one_file, policy_tag
+from one_file import bundled, in_one_file, inside_script, policy_tag
 from publish import DATA, QUICK_RUN, console, publish
 
 from shared.chat.sampling import SamplingSettings
@@ -164,7 +164,7 @@ def page_text(head: str, card: str) -> str:
 
 def start_page(facts: dict[str, Any]) -> str:
     """`index.html`: the server's page, with the model's module before the page's own."""
-    data = f'<script type="application/json" id="site">{json.dumps(facts)}</script>'
+    data = f'<script type="application/json" id="site">{inside_script(facts)}</script>'
     here = '<script src="page/engine/here.js" type="module"></script>'
     head = f"{policy_tag(SITE_POLICY)}\n{data}\n{here}"
     return page_text(head, f'target="_blank" href="{CARD_FILE}"')
@@ -177,9 +177,9 @@ def one_file(
     past = {}
     if with_snapshots:
         facts = facts | {FOLDER: TOLD}
-        past = {FOLDER: json.dumps(told_to_the_page(with_snapshots, inside=True))}
+        past = {FOLDER: inside_script(told_to_the_page(with_snapshots, inside=True))}
     parts = {
-        "site": json.dumps(facts),
+        "site": inside_script(facts),
         "weights": base64.b64encode(weights).decode(),
         "kernels": base64.b64encode((PAGE.parent / KERNELS).read_bytes()).decode(),
         "worker": '"use strict";\n' + bundled(ENGINE / "worker.js"),

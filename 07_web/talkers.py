@@ -43,7 +43,7 @@ class Talk:
     ) -> None:
         self.gone, self.left = gone, False
         self.inbox: SimpleQueue[Any] = SimpleQueue()
-        self.came = self.seconds_in_line = 0.0
+        self.came = 0.0
         self.end = math.inf
         streams = asked.stream and (asked.candidates == 1 or asked.pick is None)
         prompt = fit_turns(asked.messages, [], tokenizer, context)

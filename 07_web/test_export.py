@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan as NAN
 from pathlib import Path
 
 import pytest
+import serve
 import torch
 from exported_models import (
     CONVERSATIONS,
@@ -20,6 +22,8 @@ from exported_models import (
 )
 from gguf import GGUFReader
 
+from shared.chat.sampling import SamplingSettings
+from shared.chat.session import stream_reply
 from shared.errors import UserError
 from shared.model.config import MoEConfig, NormConfig, RopeConfig
 from shared.model.gguf_file import neighbours_first
@@ -215,3 +219,22 @@ def test_numbers_that_a_type_cannot_hold_are_refused(number, message, save):
     with pytest.raises(UserError, match=message):
         export_to("gguf", run, "--type", "f16")
     assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [ByteTokenizer, small_bpe])
+def test_the_folder_for_transformers_is_served_and_answers_as_the_run_does(save, make, monkeypatch):
+    run, model = save(make(), norm=QK_NORM)
+    apps = []
+    monkeypatch.setattr(serve, "build_server", lambda app, *_: apps.append(app) or (None, {}))
+    monkeypatch.setattr(serve, "serve_until_told", lambda *_: None)
+    folder = export_to("transformers", run)
+    serve.main(["--checkpoint", str(folder), "--device", "cpu"])
+    client = apps[0].test_client()
+    given = client.post("/chat", json={"messages": asked(HELLO), "temperature": 0}).get_json()
+    settings = replace(SamplingSettings(), temperature=0)
+    pieces = stream_reply(model, make(), HELLO, settings)
+    assert given["reply"] == "".join(piece.text for piece in pieces) != ""
+    told = client.get("/healthz").get_json()
+    assert told["model"]["parameters"] == model.count_parameters()
+    assert "in_browser" not in told

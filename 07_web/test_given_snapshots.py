@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import given_snapshots
 import publish
 import pytest
 import serve
@@ -39,6 +40,19 @@ def test_a_server_tells_of_them_and_gives_them(run, tokenizer):
     assert given.data == list_snapshots(run)[-1].read_bytes() and len(given.data) == last["size"]
     again = client.get(f"/{last['weights']}", headers={"If-None-Match": given.headers["ETag"]})
     assert again.status_code == 304
+
+
+def test_a_long_log_keeps_nobody_waiting_who_does_not_ask_for_it(run, tokenizer, monkeypatch):
+    asked = []
+    tell = given_snapshots.told_to_the_page
+    monkeypatch.setattr(
+        given_snapshots, "told_to_the_page", lambda run: asked.append(run) or tell(run)
+    )
+    client = create_app(Reciter(" x"), tokenizer, weights=b"x", snapshots=run).test_client()
+    assert client.get("/").status_code == 200 and not asked
+    for _ in range(2):
+        assert client.get("/snapshots.json").get_json()["curve"]
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("name", ["..%2Fcard.md", "step-0000002.tllm", "", "step-0000001.tllm/"])

@@ -155,6 +155,27 @@ def test_another_choice_forks_the_reply_and_back_again(begin, read):
     assert page.locator(".byte").all_inner_texts() == before
 
 
+CANVASES = """() => {
+  const make = document.createElement;
+  window.canvases = 0;
+  document.createElement = function (name) {
+    window.canvases += name === "canvas";
+    return make.call(document, name);
+  };
+}"""
+
+
+@pytest.mark.parametrize("view", ["head", "attention"])
+def test_a_picture_of_another_byte_is_painted_without_one_new_canvas(begin, view):
+    """Each would take longer than the painting: a reply that streams is drawn again and again."""
+    page = begin(f"view={view}&byte=20&layer=1&head=1")
+    expect(told(page)).to_contain_text("yte 20,")
+    page.evaluate(CANVASES)
+    begin(f"view={view}&byte=21&layer=1&head=1")
+    expect(told(page)).to_contain_text("yte 21,")
+    assert page.evaluate("delete document.createElement && canvases") == 0
+
+
 def test_attention_is_drawn_over_the_transcript_and_told_in_numbers(begin):
     page = begin("view=attention&byte=25&layer=2&head=3")
     maps = page.locator(".heads button")

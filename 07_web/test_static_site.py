@@ -1,5 +1,6 @@
 """A site without a server: from http:// and from file://, the page's own model answers."""
 
+import json
 import re
 
 import one_file
@@ -106,6 +107,21 @@ def test_the_site_holds_what_it_needs_and_no_training_text(site):
     scripts = [file for file in files if file.suffix == ".js"]
     imported = {(f.parent / m[1]) for f in scripts for m in one_file.IMPORT.findall(f.read_text())}
     assert imported and all(file.is_file() for file in imported)
+
+
+@pytest.mark.parametrize("form", ["folder", "one file"])
+def test_a_name_on_the_page_cannot_become_part_of_the_page(tmp_path, form):
+    told = {"model": {"bits_per_byte": {"</script><script>alert(1)</script><!--": 2.0}}}
+    (tmp_path / "card.md").write_text("# A model\n")
+    pages = {
+        "folder": lambda: static_site.start_page(told),
+        "one file": lambda: static_site.one_file(b"x", told, tmp_path / "card.md"),
+    }
+    page = pages[form]()
+    outside = re.sub(r'<script [^>]*id="site">.*?</script>', "", page, flags=re.DOTALL)
+    assert "alert(1)" not in outside
+    inside = re.search(r'<script [^>]*id="site">(.*?)</script>', page, re.DOTALL)[1]
+    assert "<!--" not in inside and json.loads(inside) == told
 
 
 def test_a_site_is_made_anew_but_nothing_else_is_overwritten(tmp_path, site):

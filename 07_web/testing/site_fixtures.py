@@ -16,7 +16,8 @@ from shared.model.transformer import Transformer
 @pytest.fixture(scope="module")
 def model(random_model, tokenizer) -> Transformer:
     """Never ends its turn: its first channel is always 1, and speaks against the end alone."""
-    model = random_model(context_length=128, norm=NormConfig("layer"), bias=True)
+    kinds = {"norm": NormConfig("layer"), "bias": True}
+    model = random_model(vocab_size=tokenizer.vocab_size, context_length=128, **kinds)
     with torch.no_grad():
         model.final_norm.weight[0], model.final_norm.bias[0] = 0, 1
         model.head.weight[:, 0] = 0

@@ -2,8 +2,15 @@
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+const known = new Map(); // colour -> its channels: to ask a canvas takes longer than to paint one
+
 // "#rrggbb", or a colour in any other form -> [red, green, blue]
 function channels(colour) {
+  if (!known.has(colour)) known.set(colour, readBack(colour));
+  return known.get(colour);
+}
+
+function readBack(colour) {
   const pen = document.createElement("canvas").getContext("2d");
   pen.fillStyle = colour;
   pen.fillRect(0, 0, 1, 1);
@@ -18,8 +25,7 @@ export function paintMap(canvas, weights, size) {
     picture.data.set(colour, 4 * n);
     picture.data[4 * n + 3] = 255 * Math.sqrt(weights[n]); // so that small weights can be seen
   }
-  Object.assign(canvas, { width: size, height: size });
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  put(canvas, picture);
 }
 
 // A matrix (rows, columns) as stripes: below zero in one colour, above in another, 0 is empty.
@@ -32,6 +38,11 @@ export function paintStripes(canvas, numbers, rows, columns, least = 0) {
     picture.data.set(numbers[n] < 0 ? below : above, 4 * n);
     picture.data[4 * n + 3] = 255 * Math.sqrt(Math.min(1, Math.abs(numbers[n]) / largest));
   }
-  Object.assign(canvas, { width: columns, height: rows });
+  put(canvas, picture);
+}
+
+// A size that is given anew, even the same one, makes a new canvas of it.
+function put(canvas, picture) {
+  for (const side of ["width", "height"]) if (canvas[side] !== picture[side]) canvas[side] = picture[side];
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
