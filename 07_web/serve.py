@@ -132,6 +132,23 @@ def command_line() -> ArgumentParser:
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    add_who_may_come(parser)
+    parser.add_argument(
+        "--grace-seconds",
+        type=float,
+        default=30.0,
+        help="longest time that SIGTERM leaves to replies in flight",
+    )
+    parser.add_argument("--no-weights", action="store_true", help="no browser gets the model")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
+    parser.add_class_arguments(SamplingSettings, "defaults")
+    parser.add_class_arguments(Limits, "limits")
+    return parser
+
+
+def add_who_may_come(parser: ArgumentParser) -> None:
+    """The options about other sites, names and proxies."""
     parser.add_argument(
         "--allow-origin",
         action="append",
@@ -149,18 +166,6 @@ def command_line() -> ArgumentParser:
         action="store_true",
         help="believe X-Forwarded-For, -Proto, -Host and -Prefix; only where a proxy sets them",
     )
-    parser.add_argument(
-        "--grace-seconds",
-        type=float,
-        default=30.0,
-        help="longest time that SIGTERM leaves to replies in flight",
-    )
-    parser.add_argument("--no-weights", action="store_true", help="no browser gets the model")
-    parser.add_argument("--open", action="store_true", help="open the page in a browser")
-    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
-    parser.add_class_arguments(SamplingSettings, "defaults")
-    parser.add_class_arguments(Limits, "limits")
-    return parser
 
 
 def build_server(
