@@ -144,10 +144,9 @@ def misfires(mark: Mark) -> bool:
 
 @cache
 def primer_beginnings() -> set[str]:
-    """How the primer's replies begin, those left out that say that they do not know."""
+    """How the primer's replies begin."""
     turns = [turn for messages in primer_conversations() for turn in messages]
-    replies = [turn.content for turn in turns if turn.role == "assistant"]
-    return {reply[:BEGINNING] for reply in replies if not says_unknown(reply)}
+    return {turn.content[:BEGINNING] for turn in turns if turn.role == "assistant"}
 
 
 def loops(reply: Reply) -> bool:

@@ -20,7 +20,7 @@ function showModels(models) {
     return link;
   });
   byId("models").replaceChildren(...links);
-  byId("models").hidden = links.length < 2;
+  byId("models").hidden = !links.length;
 }
 
 export async function showFacts() {
