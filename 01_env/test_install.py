@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import install
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = "05_full_run/published/card.md"
 POSIX_MAKE = pytest.mark.skipif(
     os.name == "nt" or shutil.which("make") is None, reason="needs make and a POSIX shell"
 )
@@ -102,6 +104,43 @@ def test_make_says_that_python_is_old_and_makes_nothing(tmp_path):
 def test_make_help_begins_with_what_a_newcomer_needs():
     first, second, *_ = make("help").stdout.splitlines()
     assert first == "begin here:" and second.startswith("  make web ")
+
+
+@POSIX_MAKE
+@pytest.mark.skipif((ROOT / PUBLISHED).is_file(), reason="the published weights are here")
+def test_without_published_weights_make_demo_says_what_to_do_and_installs_nothing(tmp_path):
+    told = make("demo", f"VENV={tmp_path / 'venv'}")
+    assert told.returncode == 2 and told.stdout == ""
+    first, *_ = told.stderr.splitlines()
+    assert first.startswith("error: no published weights in this checkout: make web trains")
+    assert not (tmp_path / "venv").exists()
+
+
+@POSIX_MAKE
+def test_make_weights_goes_on_where_it_was_and_never_tunes_what_is_not_finished(tmp_path):
+    """A stand-in for Python leaves nothing; files stand for what the stages would have left."""
+    places = {name: tmp_path / name.lower() for name in ("BASE", "TUNED", "READY")}
+    (venv := tmp_path / "venv" / "bin").mkdir(parents=True)
+    (venv / "python").write_text("#!/bin/sh\n")
+    (venv / "python").chmod(0o755)
+    (venv.parent / ".installed").write_text("")
+    asked = [f"VENV={venv.parent}", *(f"{name}={place}" for name, place in places.items())]
+    scripts = ["published_texts", "full_run", "finetune", "held_out", "exam", "samples"]
+
+    def planned() -> list[str]:
+        lines = make("weights", "-n", *asked, "SITTING=9m").stdout
+        return re.findall(r"^\S+python 0\d_\w+/(\w+)\.py", lines, flags=re.MULTILINE)
+
+    assert planned() == [*scripts, "publish_weights"]
+    told = make("weights", *asked)
+    assert told.returncode == 2 and "not finished yet: the same command goes on" in told.stderr
+    assert "full_run" in told.stdout and "finetune" not in told.stdout
+    for place, left in (("BASE", 2), ("TUNED", 3)):
+        places[place].mkdir()
+        (places[place] / "card.md").write_text("")
+        assert planned() == [*scripts[left:], "publish_weights"]
+    (places["TUNED"] / "ledger.md").write_text("")
+    assert planned() == ["held_out", "samples", "publish_weights"]
 
 
 def make(*arguments: str, env: dict | None = None) -> subprocess.CompletedProcess:

@@ -20,8 +20,9 @@ Percentages; in brackets 95 % intervals (Wilson): how far off chance may be with
 questions. Replies are greedy. No drill in training is about the words, names and pairs of
 numbers asked about here; only closed tables and the primer are asked as they were learned. An
 empty reply is wrong, and so is one with a word too many, or without an end. A loop is a reply
-without an end whose last 1 to 20 bytes stand there three times in a row. "Knows, but says it
-does not", loops and bits a byte should be low, all else high.
+without an end whose last 1 to 20 bytes stand there three times in a row. "Recites the primer":
+asked what nobody told it, it begins as the primer does where it answers something else. That,
+"knows, but says it does not", loops and bits a byte should be low, all else high.
 """
 
 

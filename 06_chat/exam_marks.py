@@ -1,6 +1,7 @@
 """Marks: which replies are right, what the table counts, and how sure each figure is."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from math import sqrt
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ from exam_questions import ANSWER, CLOSED, IN_A_ROW, PHRASINGS, PRIMER, RANDOM, 
 from shared.chat.batch_generation import Reply
 from shared.text.drills import SKILLS
 from shared.text.exercise import check, says_unknown
+from shared.text.primer import primer_conversations
 
 Z = 1.96  # standard errors to either side that hold 95 % of a normal distribution
 LONGEST_PIECE, TIMES = 20, 3  # bytes that a loop says again and again, and how often in all
 REMEMBERING = ("recalling", "who has what")
+BEGINNING = 16  # characters that tell a line of the primer from all others
 
 
 class Mark(NamedTuple):
@@ -91,6 +94,7 @@ def other_lines() -> list[Line]:
         Line("recall over three turns", recalls_over_three_turns),
         Line("system message obeyed", lambda asked: asked.exercise.skill == "obeying"),
         Line("does not know, and says so", is_unknowable, pleads_ignorance),
+        Line("does not know, recites the primer", is_unknowable, misfires),
         Line("knows, but says it does not", is_knowable, pleads_ignorance),
         Line("ended by itself", is_any, lambda mark: ended(mark.reply)),
         Line("ran in a loop", is_any, lambda mark: loops(mark.reply)),
@@ -126,6 +130,23 @@ def is_any(asked: Question) -> bool:
 def pleads_ignorance(mark: Mark) -> bool:
     """Whether the model says that it does not know."""
     return says_unknown(mark.reply.text)
+
+
+def misfires(mark: Mark) -> bool:
+    """Whether a reply is, or begins as, what the primer says to some other question.
+
+    A question of which nothing can be known has an honest reply, and no other line of the
+    primer is one.
+    """
+    said = mark.reply.text.strip()
+    return not says_unknown(said) and said[:BEGINNING] in primer_beginnings()
+
+
+@cache
+def primer_beginnings() -> set[str]:
+    """How the primer's replies begin."""
+    turns = [turn for messages in primer_conversations() for turn in messages]
+    return {turn.content[:BEGINNING] for turn in turns if turn.role == "assistant"}
 
 
 def loops(reply: Reply) -> bool:

@@ -94,7 +94,11 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
     if theirs and options.rate is None and not options.lora:
         rate = min(rate, RATE_OF_OTHERS)
     return RunConfig(
-        data=DataConfig(sources_of(options), within_documents=options.stage == "sft"),
+        data=DataConfig(
+            sources_of(options),
+            within_documents=options.stage == "sft",
+            valid_fraction=base_data(options.base).valid_fraction,
+        ),
         train=TrainConfig(
             batch_size=8,
             optimizer="muon" if muon else "adamw",
@@ -138,14 +142,17 @@ def questions_of(spec: str) -> float:
 
 def base_text(base: Path) -> list[Source]:
     """What the base has read that is no conversation; none is known of a published model."""
+    every = base_data(base).all_sources()
+    return [source for source in every if questions_of(source.spec) == 1.0]
+
+
+def base_data(base: Path) -> DataConfig:
+    """What the base has read, and how much of it was held back; no source where it is unknown."""
     file = base / RUN_FILE
     if not file.is_file() or is_their_folder(base):
-        return []
+        return DataConfig(sources=[])
     data = json.loads(file.read_text(encoding="utf-8"))["data"]
-    every = DataConfig(
-        [Source(**each) for each in data["sources"]], data["path"], data["path_weight"]
-    ).all_sources()
-    return [source for source in every if questions_of(source.spec) == 1.0]
+    return DataConfig(**(data | {"sources": [Source(**each) for each in data["sources"]]}))
 
 
 class Beside:

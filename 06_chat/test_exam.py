@@ -8,7 +8,17 @@ import exam
 import exam_facts
 import pytest
 from exam_ledger import FIGURE_FILE, PAGE_FILE, Entry, page, skill_rows, table_rows
-from exam_marks import Line, Share, is_any, loops, mark, other_lines, skill_lines
+from exam_marks import (
+    Line,
+    Share,
+    is_any,
+    is_unknowable,
+    loops,
+    mark,
+    misfires,
+    other_lines,
+    skill_lines,
+)
 from exam_questions import (
     ANSWER,
     CLOSED,
@@ -67,6 +77,7 @@ def test_who_looks_every_answer_up_is_right_everywhere(questions):
     known = {str(asked.exercise.messages): asked.exercise.reply for asked in questions}
     shares = examined(questions, lambda messages: Reply(known[str(messages)], "stop"))
     assert shares.pop("knows, but says it does not") == shares.pop("ran in a loop") == 0
+    assert shares.pop("does not know, recites the primer") == 0
     assert set(shares.values()) == {100}
 
 
@@ -82,6 +93,25 @@ def test_who_always_pleads_ignorance_is_seen_as_such(questions):
     assert shares["knows, but says it does not"] == 100
     abilities = set(SKILLS) & set(shares) - {"not knowing"}
     assert {shares[skill] for skill in abilities} == {0}
+
+
+@pytest.mark.parametrize(
+    ("said", "misfired"),
+    [
+        ("A byte is a number from 0 to 255", True),
+        ("A byte is a numbskull", True),  # it begins so
+        ("A byte", False),
+        ("She is 43.", False),  # wrong, but no line of the primer
+        ("I am a tiny model and I do not know. I cannot look outside.", False),
+        ("", False),
+    ],
+)
+def test_a_line_of_the_primer_about_something_else_is_a_misfire(said, misfired, questions):
+    unknowable = [asked for asked in questions if is_unknowable(asked)]
+    other = next(asked for asked in questions if not is_unknowable(asked))
+    assert misfires(mark(unknowable[0], Reply(said, "stop"))) == misfired
+    shares = examined([*unknowable, other], lambda messages: Reply(said, "stop"))
+    assert shares["does not know, recites the primer"] == 100 * misfired
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,13 @@ def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
     assert {source.spec for source in alone} == {"primer", "drills"}
 
 
+@pytest.mark.parametrize("stage", ["sft", "dpo", "practice"])
+def test_what_the_base_held_back_no_stage_trains_on(stage, base):
+    options = finetune.command_line().parse_args(["--stage", stage])
+    asked_for = finetune.stage_options(options, find_checkpoint(base))
+    assert config_of(asked_for, "cpu", 0).data.valid_fraction == 0.1
+
+
 def test_each_source_has_the_share_that_stands_behind_it(base):
     named = ["drills=3", "transcripts:a=b.txt", "messages:c.jsonl=1"]
     line = ["--stage", "sft", "--text", "0"] + [each for n in named for each in ("--data", n)]

@@ -14,12 +14,11 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from safetensors import SafetensorError
+from training_text import decoder, refuse_training_text, repeated, training_corpora
 
 from shared.chat.adapter_file import read_adapter, with_adapter
 from shared.errors import UserError, one_line_errors
@@ -27,18 +26,13 @@ from shared.files import atomic_folder, user_path
 from shared.model.transformer import Transformer
 from shared.model.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights, save_weights
 from shared.text.bpe import BPETokenizer
-from shared.text.drill_conversations import are_shipped_words
-from shared.text.primer import is_shipped_primer
-from shared.text.sources import Source
-from shared.text.text_spans import SPAN, first_shared_span
-from shared.text.token_file import Corpus, data_folder, load_corpus
-from shared.text.tokenizer import ByteTokenizer
+from shared.text.token_file import Corpus, data_folder
 from shared.text.tokenizer_file import Tokenizer, load_tokenizer
 from shared.training.card import CARD_FILE
-from shared.training.checkpoint import RUN_FILE, TOKENIZER_FILE
-from shared.training.checkpoint_folder import find_checkpoint, sha256
-from shared.training.run_config import DataConfig
-from shared.training.run_log import CURVES_FILE
+from shared.training.checkpoint import TOKENIZER_FILE
+from shared.training.checkpoint_folder import SUMS_FILE, find_checkpoint, sha256
+from shared.training.loss_history import short_log
+from shared.training.run_log import CURVES_FILE, append_metrics
 from shared.training.snapshots import FOLDER, list_snapshots
 
 FULL_RUN = Path(__file__).resolve().parents[1] / "05_full_run"
@@ -114,14 +108,23 @@ def publish(
         files = sorted(path for path in place.rglob("*") if path.is_file())
         for file in files:
             refuse_training_text(file, corpora, tokenizer)
-        return [file.relative_to(place).as_posix() for file in files]
+        seal(place, [file for file in files if file.name not in (CARD_FILE, CURVES_FILE)])
+        return [file.relative_to(place).as_posix() for file in sorted([*files, place / SUMS_FILE])]
+
+
+def seal(place: Path, files: list[Path]) -> None:
+    """Writes the files' checksums: while they hold, the folder is the one that was compared."""
+    sums = {file.relative_to(place).as_posix(): sha256(file) for file in files}
+    (place / SUMS_FILE).write_text(json.dumps(sums, indent=2), encoding="utf-8")
 
 
 def copy_snapshots(run: Path, place: Path) -> None:
-    """Copies a run's snapshots, as far as it has some."""
+    """Copies a run's snapshots, as far as it has some, and so much of its log as tells of them."""
     (place / FOLDER).mkdir()
     for file in list_snapshots(run):
         shutil.copyfile(file, place / FOLDER / file.name)
+    for entry in short_log(run):
+        append_metrics(place, entry)
 
 
 def write_model(model: Transformer, folder: Path) -> None:
@@ -151,54 +154,6 @@ def learned_tokens(tokenizer: Tokenizer) -> int:
     return len(tokenizer.merges)
 
 
-def training_corpora(checkpoint: Path, data_folder: Path, tokenizer: Tokenizer) -> list[Corpus]:
-    """The corpora a checkpoint was trained on, but for what is public with the code.
-
-    Raises:
-        UserError: they are gone or have changed, so nothing could be compared.
-    """
-    try:
-        saved = json.loads((checkpoint / RUN_FILE).read_text(encoding="utf-8"))
-        hashes = saved["corpora"]
-        data = dict(saved["data"])
-        data["sources"] = [Source(**source) for source in data["sources"]]
-        config = DataConfig(**data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint} does not tell what it was trained on: {error}") from error
-    sources = config.all_sources()
-    corpora = [load_corpus(s, data_folder, tokenizer, config.valid_fraction) for s in sources]
-    for corpus in corpora:
-        if hashes.get(corpus.name) != corpus.manifest["sha256"]["train"]:
-            raise UserError(
-                f"the text of {corpus.name} has changed since the run: nothing can be compared. "
-                "Put it back, or train again"
-            )
-    return [corpus for corpus in corpora if not is_public(corpus.source.kind)]
-
-
-def is_public(kind: str) -> bool:
-    """Whether all the text of such a source stands in, or is made by, the public code."""
-    if kind == "drills":
-        return are_shipped_words() and is_shipped_primer()
-    return kind == "primer" and is_shipped_primer()
-
-
-def repeated(
-    data: bytes, corpora: list[Corpus], decode: Callable[[list[int]], bytes] | None
-) -> str | None:
-    """The name of a corpus that `data` repeats a span of, if any."""
-    for corpus in corpora:
-        for ids in (corpus.train, corpus.validation):
-            if first_shared_span(data, np.asarray(ids), decode) is not None:
-                return corpus.name
-    return None
-
-
-def decoder(tokenizer: Tokenizer) -> Callable[[list[int]], bytes] | None:
-    """What makes bytes of ids; None where ids are bytes."""
-    return None if tokenizer.kind == ByteTokenizer.kind else tokenizer.decode_bytes
-
-
 def clean_card(card: bytes, corpora: list[Corpus], tokenizer: Tokenizer) -> bytes:
     """The card without the samples that repeat training text, or what is left of it when shown."""
 
@@ -212,26 +167,6 @@ def clean_card(card: bytes, corpora: list[Corpus], tokenizer: Tokenizer) -> byte
         return LEFT_OUT.encode() if found else block[0]
 
     return re.sub(rb"^```text\r?\n.*?\n```\r?$", checked, card, flags=re.MULTILINE | re.DOTALL)
-
-
-def refuse_training_text(file: Path, corpora: list[Corpus], tokenizer: Tokenizer) -> None:
-    """Compares one file, and of a tokenizer the tokens themselves, which its file encodes.
-
-    Raises:
-        UserError: it holds a span of training text.
-    """
-    data = file.read_bytes()
-    if file.name == TOKENIZER_FILE:
-        data += all_tokens(tokenizer)
-    if (name := repeated(data, corpora, decoder(tokenizer))) is not None:
-        raise UserError(f"{file.name} holds {SPAN} bytes of {name}, word for word: not published")
-
-
-def all_tokens(tokenizer: Tokenizer) -> bytes:
-    """Every token's bytes and the special tokens' names, one after another."""
-    if tokenizer.kind == ByteTokenizer.kind:
-        return b""
-    return b"\0".join([*tokenizer.vocabulary, *map(str.encode, tokenizer.special)])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python 07_web/serve.py
 python 07_web/serve.py --mine                               # on your own functions
 python 07_web/serve.py --checkpoint RUN --port 9000 --host 0.0.0.0
+python 07_web/serve.py --beside 05_full_run/published       # two models, the page has links
 python 07_web/serve.py --limits.concurrent 4 --limits.queue_length 32
 python 07_web/serve.py --limits.max_candidates 16 --pick likelihood
 python 07_web/serve.py --allow-origin https://example.org   # pages of that site may chat too
@@ -28,10 +29,7 @@ gc.disable()  # looking for garbage in what torch brings is a tenth of the start
 import errno
 import logging
 import runpy
-import signal
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +40,10 @@ from flask import Flask
 from given_snapshots import run_with_snapshots
 from given_weights import packed_for_browsers
 from http_errors import answer_in_json
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from model_facts import facts_of, tokenizer_of
-from talkers import Talkers
+from neighbours import places_of, together, told_to_the_page
+from until_told import serve_until_told
 from waitress.server import create_server
 from web_app import create_app
 
@@ -63,50 +62,63 @@ gc.enable()
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_RUN = ROOT / "05_full_run" / "runs" / "quick"
 COURSE = ROOT / "01_env" / "course"
-TURN_SECONDS = 0.0005  # Python's own 5 ms, for each of a request's turns, are a long wait together
 SPARE_THREADS = 4  # for the page, /healthz and refusals while every row and place is taken
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def main(arguments: list[str]) -> None:
-    """Parses the command line, loads the model, serves until told to stop."""
+    """Parses the command line, loads the models, serves until told to stop."""
     parser = command_line()
     options = parser.parse_args(arguments)
-    answered_by = runpy.run_path(str(COURSE))["swap_in"]() if options.mine else []
     built = parser.instantiate(options)
-    # A learner's own decoder reads one text at a time.
-    limits = replace(built.limits, max_candidates=1) if answered_by else built.limits
-    pick = pick_named(options.pick)
-    device = pick_device(options.device)
-    checkpoint = find_checkpoint(options.checkpoint)
-    model, tokenizer = load_model(checkpoint, device)
-    model = with_adapter(model, options.adapter)
-    own = options.no_weights or answered_by  # a browser would not run the learner's functions
+    built.answered_by = runpy.run_path(str(COURSE))["swap_in"]() if options.mine else []
+    if built.answered_by:  # a learner's own decoder reads one text at a time
+        built.limits = replace(built.limits, max_candidates=1)
+    built.pick, built.device = pick_named(options.pick), pick_device(options.device)
+    checkpoints = [find_checkpoint(each) for each in (options.checkpoint, *options.beside)]
+    places = places_of(checkpoints)
+    apps = {}
+    for checkpoint, (name, place) in zip(checkpoints, places.items(), strict=True):
+        told = {"models": told_to_the_page(places, name)} if options.beside else {}
+        adapter = None if place else options.adapter  # of the first alone
+        apps[place] = build_app(checkpoint, adapter, built, told)
+    talkers = [each.extensions["talkers"] for each in apps.values()]
+    where = options.host, options.port, options.behind_proxy, len(apps)
+    server, channels = build_server(together(apps), built.limits, *where)
+    with steady_generation(apps[""].extensions["model"]):
+        serve_until_told(server, channels, talkers, options.grace_seconds, options.open)
+
+
+def build_app(
+    checkpoint: Path, adapter: str | None, built: Namespace, told: dict[str, Any]
+) -> Flask:
+    """The application of one model, as the command line wants it; `told` is more for its page."""
+    model, tokenizer = load_model(checkpoint, built.device)
+    model = with_adapter(model, adapter)
+    own = built.no_weights or built.answered_by  # a browser would not run the learner's functions
     own = own or is_their_folder(checkpoint)  # whose tokenizer no browser's page reads
     weights = None if own else packed_for_browsers(model, tokenizer_of(checkpoint))
-    # With an adapter they would be another model's past.
-    snapshots = None if options.adapter else run_with_snapshots(checkpoint)
+    facts = {"device": device_label(built.device), "answered_by": built.answered_by}
     app = create_app(
         model,
         tokenizer,
-        limits=limits,
+        limits=built.limits,
         defaults=built.defaults,
-        pick=pick,
+        pick=built.pick,
         name=name_of_run(checkpoint),
-        side_by_side=not answered_by,
-        facts=facts_of(model, checkpoint)
-        | {"device": device_label(device), "answered_by": answered_by},
+        side_by_side=not built.answered_by,
+        facts=facts_of(model, checkpoint) | facts | told,
         weights=weights,
-        snapshots=snapshots,
-        allow_origin=options.allow_origin,
-        bound_to=options.host,
-        allowed_host=options.allowed_host,
-        behind_proxy=options.behind_proxy,
+        # With an adapter they would be another model's past.
+        snapshots=None if adapter else run_with_snapshots(checkpoint),
+        allow_origin=built.allow_origin,
+        bound_to=built.host,
+        allowed_host=built.allowed_host,
+        behind_proxy=built.behind_proxy,
     )
-    server, channels = build_server(app, limits, options.host, options.port, options.behind_proxy)
-    with steady_generation(model):
-        serve_until_told(server, channels, app.extensions["talkers"], options.grace_seconds)
+    app.extensions["model"] = model
+    return app
 
 
 def command_line() -> ArgumentParser:
@@ -115,10 +127,34 @@ def command_line() -> ArgumentParser:
     parser = ArgumentParser(description=about, allow_abbrev=False)
     parser.add_argument("--checkpoint", default=str(QUICK_RUN), help="a run or checkpoint folder")
     parser.add_argument("--adapter", metavar="FILE", help="what LoRA has learned beside it")
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="one more model; the page leads from one to the other; may be repeated",
+    )
     parser.add_argument("--pick", default="vote", help="vote, likelihood or MODULE:FUNCTION")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    add_who_may_come(parser)
+    parser.add_argument(
+        "--grace-seconds",
+        type=float,
+        default=30.0,
+        help="longest time that SIGTERM leaves to replies in flight",
+    )
+    parser.add_argument("--no-weights", action="store_true", help="no browser gets the model")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
+    parser.add_class_arguments(SamplingSettings, "defaults")
+    parser.add_class_arguments(Limits, "limits")
+    return parser
+
+
+def add_who_may_come(parser: ArgumentParser) -> None:
+    """The options about other sites, names and proxies."""
     parser.add_argument(
         "--allow-origin",
         action="append",
@@ -136,21 +172,10 @@ def command_line() -> ArgumentParser:
         action="store_true",
         help="believe X-Forwarded-For, -Proto, -Host and -Prefix; only where a proxy sets them",
     )
-    parser.add_argument(
-        "--grace-seconds",
-        type=float,
-        default=30.0,
-        help="longest time that SIGTERM leaves to replies in flight",
-    )
-    parser.add_argument("--no-weights", action="store_true", help="no browser gets the model")
-    parser.add_argument("--mine", action="store_true", help="run on your own finished functions")
-    parser.add_class_arguments(SamplingSettings, "defaults")
-    parser.add_class_arguments(Limits, "limits")
-    return parser
 
 
 def build_server(
-    app: Flask, limits: Limits, host: str, port: int, behind_proxy: bool = False
+    app: Flask, limits: Limits, host: str, port: int, behind_proxy: bool = False, models: int = 1
 ) -> tuple[Any, dict[int, Any]]:
     """A waitress server that listens already, and the table of its connections.
 
@@ -168,7 +193,7 @@ def build_server(
             host=host,
             port=port,
             # Who waits in line holds a thread, so there is one for each, and some to spare.
-            threads=limits.concurrent + limits.queue_length + SPARE_THREADS,
+            threads=models * (limits.concurrent + limits.queue_length) + SPARE_THREADS,
             # Who opens connections and says nothing must not keep others out for long.
             connection_limit=limits.connections,
             channel_timeout=limits.idle_seconds,
@@ -187,51 +212,6 @@ def build_server(
         raise UserError(f"port {port} on {host} {reason}") from error
     answer_in_json(channels)
     return server, channels
-
-
-def address_of(server: Any) -> str:
-    """Where a browser on this machine finds the server."""
-    listening = getattr(server, "effective_listen", None)  # a name may stand for two addresses
-    host, port = listening[0] if listening else (server.effective_host, server.effective_port)
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-
-
-def serve_until_told(
-    server: Any, channels: dict[int, Any], talkers: Talkers, grace_seconds: float
-) -> None:
-    """Serves until SIGTERM or Ctrl-C, then lets replies in flight end.
-
-    waitress knows no such end of its own: it is served from a thread, so that this one
-    can wait for signals and keep it running until the last byte has left.
-    """
-    told: list[int] = []  # no Event: its lock could be held here when the signal comes
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    serving = threading.Thread(target=server.run, daemon=True)
-    try:
-        sys.setswitchinterval(TURN_SECONDS)
-        serving.start()
-        print(f"chat with your model at {address_of(server)}  (Ctrl-C ends it)", flush=True)
-        while serving.is_alive() and not told:
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        grace_seconds = 0
-    talkers.close()
-    if not talkers.wait_until_unused(grace_seconds):
-        talkers.hurry = True
-        talkers.wait_until_unused(2)
-    wait_until_sent(channels, 2)  # the sockets close with the process
-
-
-def wait_until_sent(channels: dict[int, Any], seconds: float) -> None:
-    """Waits up to that long until no connection has a request or bytes left to send."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not any(
-            getattr(channel, "requests", None) or getattr(channel, "total_outbufs_len", 0)
-            for channel in list(channels.values())
-        ):
-            return
-        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import publish
 import pytest
 import torch
+import training_text
 from finished_runs import SECRET, finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,7 @@ def test_exactly_what_may_be_published_is_gathered(run, tmp_path, capsys):
         "tokenizer.json",
         "card.md",
         "curves.png",
+        "checksums.json",
     }
     everything = b"".join(path.read_bytes() for path in (tmp_path / "public").iterdir())
     assert str(tmp_path).encode() not in everything
@@ -131,6 +133,28 @@ def test_a_sample_that_repeats_training_text_is_left_out_of_the_card(run, tmp_pa
     card = (tmp_path / "public" / "card.md").read_text()
     assert "treasure" not in card and publish.LEFT_OUT in card
     assert "Hello! I am a tiny language model." in card  # the primer is public with the code
+
+
+def test_what_is_published_can_be_published_again_without_its_text_while_it_is_whole(run, tmp_path):
+    first, again = tmp_path / "public", tmp_path / "again"
+    publish.main([str(run), "--out", str(first)])
+    shutil.rmtree(tmp_path / "notes")
+    (first / "card.md").write_text("# A card with a word more")
+    publish.main([str(first), "--out", str(again)])
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == {
+        file.name: file.read_bytes() for file in first.iterdir()
+    }
+    (first / "tokenizer.json").write_bytes((first / "tokenizer.json").read_bytes() + b" ")
+    with pytest.raises(UserError, match="does not tell what it was trained on"):
+        publish.publish(first, tmp_path / "no", tmp_path / "data")
+
+
+def test_a_checkpoint_that_only_lost_its_config_is_not_taken_as_published(run, tmp_path):
+    bare = shutil.copytree(run / "checkpoints" / "step-0000001", tmp_path / "bare")
+    (bare / "config.json").unlink()
+    (bare / "card.md").write_text("# A card")
+    with pytest.raises(UserError, match="does not tell what it was trained on"):
+        publish.publish(bare, tmp_path / "public", tmp_path / "data")
 
 
 LINES = b"".join(b"%d steps, then %d \xfcber das Feld\n" % (n, n * n) for n in range(20))
@@ -238,10 +262,10 @@ def test_an_edited_primer_is_private(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("edited", ["primer.SHIPPED", "drill_conversations.SHIPPED_WORDS"])
 def test_drills_are_public_while_words_and_primer_are_the_shipped_ones(edited, monkeypatch):
-    assert publish.is_public("drills") and publish.is_public("primer")
-    assert not publish.is_public("markdown") and not publish.is_public("python-docs")
+    assert training_text.is_public("drills") and training_text.is_public("primer")
+    assert not training_text.is_public("markdown") and not training_text.is_public("python-docs")
     monkeypatch.setattr(f"shared.text.{edited}_SHA256", "of another")
-    assert not publish.is_public("drills")
+    assert not training_text.is_public("drills")
 
 
 def test_it_says_how_many_published_tokens_were_learned_from_the_text(

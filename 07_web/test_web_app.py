@@ -17,7 +17,7 @@ from shared.model.transformer import Transformer
 from shared.text.transcript import Message
 
 SCRIPTS = [
-    *("chat.js", "answers.js", "kept.js", "settings.js", "turns.js"),
+    *("chat.js", "answers.js", "facts.js", "kept.js", "settings.js", "turns.js"),
     *("engine/choice.js", "engine/answering.js"),
 ]
 STYLES = ("chat.css", "turns.css")

@@ -23,8 +23,9 @@ import torch
 import web_app
 from chat_request import Limits
 from flask import Flask
-from serve import address_of, build_server
+from serve import build_server
 from torch import Tensor
+from until_told import address_of
 from werkzeug.serving import make_server
 
 from shared.device import seed_everything

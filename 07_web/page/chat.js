@@ -1,7 +1,8 @@
 import { Refusal, readEvents, refusal } from "./answers.js";
 import { conversationChanged } from "./conversation.js";
+import { showFacts } from "./facts.js";
 import { alike, keep, kept, later, together, whenAnotherTabKeeps } from "./kept.js";
-import { adopt, byId, limits, settings } from "./settings.js";
+import { byId, limits, settings } from "./settings.js";
 import { addTurn, log, show, stayingAtEnd } from "./turns.js";
 
 const message = byId("message");
@@ -199,29 +200,6 @@ function clear() {
   redraw();
   notice.textContent = "";
   message.focus();
-}
-
-// A learner's own functions: a short line, all of them where the pointer rests.
-function showAnswering(names) {
-  const more = names.length > 4 ? ` and ${names.length - 4} more` : "";
-  const line = byId("answered_by");
-  line.textContent = `Answered by your own ${names.slice(0, 4).join(", ")}${more}.`;
-  line.title = names.join(", ");
-}
-
-async function showFacts() {
-  try {
-    const { model, ...server } = await (await fetch("healthz")).json();
-    adopt(server);
-    const parts = [`${model.parameters.toLocaleString("en")} parameters`, `sees ${model.context_bytes} bytes`];
-    for (const [corpus, bits] of Object.entries(model.bits_per_byte ?? {})) {
-      parts.push(`${bits.toFixed(2)} bits per byte on ${corpus}`);
-    }
-    byId("facts").textContent = parts.join(" · ");
-    if (model.answered_by?.length) showAnswering(model.answered_by);
-  } catch {
-    // the page works without its facts
-  }
 }
 
 byId("form").addEventListener("submit", send);
