@@ -108,12 +108,12 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
-        self.shown = ""
+        self.shown, self.seen = "", 0
 
     def wait_for(self, pattern: str, seconds: float = 60) -> None:
-        """Reads until the pattern is on the screen after what was seen before."""
-        deadline, start = time.monotonic() + seconds, len(self.shown)
-        while not re.search(pattern, self.shown[start:]):
+        """Reads until the pattern is on the screen, behind the end of the one before."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.compile(pattern).search(self.shown, self.seen)):
             ready, _, _ = select.select([self.master], [], [], 0.2)
             if ready:
                 try:
@@ -121,6 +121,7 @@ class Terminal:
                 except OSError:  # the other side has closed
                     break
             assert time.monotonic() < deadline, f"no {pattern!r} in {self.shown[-500:]!r}"
+        self.seen = found.end() if found else len(self.shown)
 
     def type(self, data: bytes) -> None:
         while data:
