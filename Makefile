@@ -17,7 +17,8 @@ STEP ?=
 help:
 	@echo "begin here:"
 	@echo "  make web         install, train the quick model (3 minutes), chat in the browser"
-	@echo "  make demo        install, chat with the published weights, no training"
+	@test ! -f $(READY)/card.md || \
+	  echo "  make demo        install, chat with the published weights, no training"
 	@echo "  make 01 ... 07   run one step: 01 env, 02 tokenizer, 03 attention, 04 training,"
 	@echo "                   05 full run, 06 chat, 07 web"
 	@echo "  make learn       write it yourself: one exercise after another, graded as you save"
