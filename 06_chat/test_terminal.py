@@ -66,6 +66,12 @@ def test_piped_input_is_answered_line_by_line_whatever_its_bytes(talker, tmp_pat
     assert roles == ["system", *["user", "assistant"] * 4]
 
 
+def test_the_end_of_the_input_ends_a_chat_as_quit_does(talker, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello\n"), encoding="utf-8"))
+    chat.main([*CHECKPOINT, str(talker), "--max_new_bytes", "5"])
+    assert capsys.readouterr().out.count("assistant: ") == 1
+
+
 def test_generate_explains_and_continues(talker, capsys):
     generate.main([*CHECKPOINT, str(talker), *"--prompt abc --max_new_bytes 12".split()])
     shown = capsys.readouterr().out
