@@ -93,11 +93,12 @@ def config_of(options: StageOptions, device: str, seed: int) -> RunConfig:
     muon = options.stage == "sft" and not options.lora and not theirs  # as the base was trained
     if theirs and options.rate is None and not options.lora:
         rate = min(rate, RATE_OF_OTHERS)
+    known = base_data(options.base)
     return RunConfig(
         data=DataConfig(
             sources_of(options),
             within_documents=options.stage == "sft",
-            valid_fraction=base_data(options.base).valid_fraction,
+            valid_fraction=(known or DataConfig).valid_fraction,
         ),
         train=TrainConfig(
             batch_size=8,
@@ -142,16 +143,15 @@ def questions_of(spec: str) -> float:
 
 def base_text(base: Path) -> list[Source]:
     """What the base has read that is no conversation; none is known of a published model."""
-    every = base_data(base).all_sources()
+    every = known.all_sources() if (known := base_data(base)) else []
     return [source for source in every if questions_of(source.spec) == 1.0]
 
 
-def base_data(base: Path) -> DataConfig:
-    """What the base has read, and how much of it was held back; no source where it is unknown."""
-    file = base / RUN_FILE
-    if not file.is_file() or is_their_folder(base):
-        return DataConfig(sources=[])
-    data = json.loads(file.read_text(encoding="utf-8"))["data"]
+def base_data(base: Path) -> DataConfig | None:
+    """What the base has read, and how much of it was held back; None where it is unknown."""
+    if is_their_folder(base) or not (base / RUN_FILE).is_file():
+        return None
+    data = json.loads((base / RUN_FILE).read_text(encoding="utf-8"))["data"]
     return DataConfig(**(data | {"sources": [Source(**each) for each in data["sources"]]}))
 
 

@@ -30,7 +30,7 @@ from shared.text.drills import SKILLS
 from shared.text.sources import Source
 from shared.text.transcript import render_prompt
 from shared.training import run_log, sitting
-from shared.training.checkpoint import load_model
+from shared.training.checkpoint import RUN_FILE, load_model
 from shared.training.checkpoint_folder import find_checkpoint, list_checkpoints
 from shared.training.live_progress import LiveProgress
 from shared.training.loop import next_id_loss
@@ -161,6 +161,18 @@ def test_what_the_base_held_back_no_stage_trains_on(stage, base):
     options = finetune.command_line().parse_args(["--stage", stage])
     asked_for = finetune.stage_options(options, find_checkpoint(base))
     assert config_of(asked_for, "cpu", 0).data.valid_fraction == 0.1
+
+
+def test_of_a_base_that_says_nothing_of_its_text_a_stage_reads_its_own_sources_alone(
+    base, tmp_path
+):
+    silent = tmp_path / "model"
+    shutil.copytree(find_checkpoint(base), silent)
+    (silent / RUN_FILE).unlink()
+    options = finetune.command_line().parse_args(["--stage", "sft"])
+    data = config_of(finetune.stage_options(options, silent), "cpu", 0).data
+    assert {source.spec for source in data.sources} == {"primer", "drills"}
+    assert data.valid_fraction == DataConfig.valid_fraction
 
 
 def test_each_source_has_the_share_that_stands_behind_it(base):
