@@ -13,8 +13,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from finetune_config import STAGES, StageOptions, config_of
 from finetune_questions import PAIRS_FILE
-from finetune_stages import LORA_LAYERS, STAGES, StageOptions, add_lora, config_of, prepare
+from finetune_stages import LORA_LAYERS, add_lora, prepare
 
 from shared.chat.adapter_file import save_adapter
 from shared.device import device_label, dtype_name

@@ -13,8 +13,8 @@ import finetune
 import finetune_stages
 import pytest
 import torch
+from finetune_config import config_of, sources_of
 from finetune_questions import PAIRS_FILE, asked
-from finetune_stages import config_of
 
 from shared.chat.adapter_file import with_adapter
 from shared.chat.practice import Practice, PracticeBatch, practice_loss
@@ -148,11 +148,9 @@ def test_a_chat_takes_an_adapter_and_refuses_one_of_another_base(tune, base, cap
 def test_base_text_is_mixed_in_by_its_share_and_replies_alone_count(tune, base):
     options = finetune.command_line().parse_args(["--stage", "sft", "--text", "0.25"])
     stage = finetune.stage_options(options, find_checkpoint(base))
-    found = {
-        s.spec.partition(":")[0]: (s.weight, s.questions) for s in finetune_stages.sources_of(stage)
-    }
+    found = {s.spec.partition(":")[0]: (s.weight, s.questions) for s in sources_of(stage)}
     assert found == {"primer": (0.75 * 0.15, 0), "drills": (0.75 * 0.85, 0), "text": (0.25, 1)}
-    alone = finetune_stages.sources_of(stage._replace(text=0.0))
+    alone = sources_of(stage._replace(text=0.0))
     assert {source.spec for source in alone} == {"primer", "drills"}
 
 
@@ -179,7 +177,7 @@ def test_each_source_has_the_share_that_stands_behind_it(base):
     named = ["drills=3", "transcripts:a=b.txt", "messages:c.jsonl=1"]
     line = ["--stage", "sft", "--text", "0"] + [each for n in named for each in ("--data", n)]
     stage = finetune.stage_options(finetune.command_line().parse_args(line), find_checkpoint(base))
-    assert {source.spec: source.weight for source in finetune_stages.sources_of(stage)} == {
+    assert {source.spec: source.weight for source in sources_of(stage)} == {
         "drills": pytest.approx(0.6),
         "transcripts:a=b.txt": pytest.approx(0.2),
         "messages:c.jsonl": pytest.approx(0.2),
